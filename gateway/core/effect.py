@@ -1,0 +1,83 @@
+"""The closed list of things a session can ask the node for; the node carries them out in order.
+
+One effect per decision, never one per subscriber.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.core.publication import Publication
+from gateway.core.roster import Member
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Offer this frame (JSON text, UTF-8) to the session's own connection."""
+
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Enter the channel; the node answers the client, since only the roster knows the members.
+
+    If the roster refuses (channel full), the node calls `Session.revoke` and carries out what it returns.
+    """
+
+    channel: str
+    member: Member | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Leave the channel; the session has already forgotten it, so `member` says as whom it was there."""
+
+    channel: str
+    member: Member | None
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Fan a client event out to the other subscribers and record it.
+
+    If the node has no room to record it, it offers `Session.overloaded()` instead.
+    """
+
+    publication: Publication
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the connection with this code; where `sentence` is not empty a `pusher:error` frame precedes it."""
+
+    code: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """Record that a signature was verified: the first one of a channel subscription (a sign-in is a later matter)."""
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthFailed:
+    """Record that a signature was refused, and why."""
+
+    channel: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Record that a client event was refused; `reason` is one of the `message.rejected` reasons of the catalogue."""
+
+    reason: str
+    channel: str
+    event: str
+    size: int
+
+
+Effect = Reply | Subscribe | Unsubscribe | Publish | Close | Authenticated | AuthFailed | Rejected

@@ -1,0 +1,65 @@
+"""Everything the protocol can answer with when something is wrong, in one list.
+
+    GatewayError
+    +-- ProtocolError      on a WebSocket: code (or none), sentence; knows its own frame
+    +-- RequestError       on the HTTP API: status, sentence, where; knows its own JSON object
+
+Codes and their ranges are those of the Pusher protocol: 4000-4099 do not come back unchanged, 4100-4199 come back after
+a second, 4200-4299 come back at once, 4300-4399 stay connected. Swift clients know only the documented numbers, so no
+other number in that range may be sent.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """The documented error and close codes."""
+
+    TLS_REQUIRED = 4000
+    UNKNOWN_APP = 4001
+    APP_DISABLED = 4003
+    OVER_QUOTA = 4004
+    PATH_NOT_FOUND = 4005
+    BAD_VERSION = 4006
+    UNSUPPORTED_PROTOCOL = 4007
+    NO_PROTOCOL = 4008
+    UNAUTHORISED = 4009
+    OVER_CAPACITY = 4100
+    RECONNECT = 4200
+    NO_PONG = 4201
+    INACTIVE = 4202
+    CLIENT_EVENT_REFUSED = 4301
+    WATCHLIST_TOO_LONG = 4302
+
+
+class GatewayError(Exception):
+    """The root of the gateway's own exceptions."""
+
+
+class ProtocolError(GatewayError):
+    """Something a client sent cannot be done; `code` is None for errors that leave the connection as it is."""
+
+    def __init__(self, code: Code | None, sentence: str) -> None:
+        super().__init__(code, sentence)
+        self.code = code
+        self.sentence = sentence
+
+    def __str__(self) -> str:
+        return self.sentence if self.code is None else f"{self.code.value}: {self.sentence}"
+
+
+class RequestError(GatewayError):
+    """An HTTP request cannot be done: `status`, a sentence with the remedy, and `where` (a JSON path, a parameter)."""
+
+    def __init__(self, status: int, sentence: str, where: str | None = None, *, reason: str | None = None) -> None:
+        super().__init__(status, sentence, where, reason)
+        self.status = status
+        self.sentence = sentence
+        self.where = where
+        #: the `message.rejected` reason this refusal is recorded under, if it is one
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.sentence}" + (f" (at {self.where})" if self.where else "")

@@ -1,0 +1,239 @@
+"""The wire codec: a client's text becomes a typed frame, and what the server says becomes bytes.
+
+Every server frame's `data` is a string that holds JSON text, but for `pusher:error`, whose `data` is an object: clients of
+several languages accept nothing else (Pusher protocol: general form of frames). No member is ever null that can be left out.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gateway.core.roster import Member
+
+#: what `data` holds where there is nothing to say
+_EMPTY_OBJECT = "{}"
+
+# -- what clients say
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """`pusher:ping`, whatever its data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """`pusher:pong`, whatever its data."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeRequest:
+    """`pusher:subscribe`; `channel_data` is the text exactly as it came, since signatures cover it. None: not there."""
+
+    channel: str
+    auth: str | None = None
+    channel_data: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnsubscribeRequest:
+    """`pusher:unsubscribe`."""
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEvent:
+    """An event whose name begins with `client-`; `data` is the text to relay."""
+
+    event: str
+    channel: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A well-formed frame whose event means nothing here."""
+
+    event: str
+
+
+@dataclass(frozen=True, slots=True)
+class BadFrame:
+    """Something that cannot be a frame; `sentence` names the place.
+
+    `counts`: not even a JSON object with an event, so no client library wrote it; a connection may send few of these.
+    """
+
+    sentence: str
+    counts: bool = False
+
+
+ClientFrame = Ping | Pong | SubscribeRequest | UnsubscribeRequest | ClientEvent | Unknown | BadFrame
+
+_PING = Ping()
+_PONG = Pong()
+
+
+def decode(text: str) -> ClientFrame:
+    """Return what a client's text message means; never raises, whatever the text.
+
+    All strings of the result are valid Unicode without lone surrogates, so they can be encoded wherever they go.
+    """
+    try:
+        frame = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return BadFrame(f"a frame must be JSON: {error}", counts=True)
+    if not isinstance(frame, dict):
+        return BadFrame("a frame must be a JSON object", counts=True)
+    event = frame.get("event")
+    if not isinstance(event, str):
+        return BadFrame("event must be a string", counts=True)
+    if event.startswith("client-"):
+        return _client_event(event, frame)
+    reader = _READERS.get(event)
+    return Unknown(event) if reader is None else reader(frame)
+
+
+def _client_event(event: str, frame: dict[str, Any]) -> ClientFrame:
+    channel = frame.get("channel")
+    if not isinstance(channel, str):
+        return BadFrame("channel of a client event must be a string")
+    data = frame.get("data", _EMPTY_OBJECT)
+    if isinstance(data, str):
+        return ClientEvent(event, channel, data)
+    try:
+        return ClientEvent(event, channel, orjson.dumps(data).decode())
+    except orjson.JSONEncodeError:
+        # orjson reads JSON that is nested more deeply than it writes
+        return BadFrame("data of a client event is nested too deeply")
+
+
+def _ping(_frame: dict[str, Any]) -> ClientFrame:
+    return _PING
+
+
+def _pong(_frame: dict[str, Any]) -> ClientFrame:
+    return _PONG
+
+
+def _subscribe(frame: dict[str, Any]) -> ClientFrame:
+    data = _object(frame.get("data"))
+    if data is None:
+        return BadFrame("data of pusher:subscribe must be an object")
+    channel, auth, channel_data = data.get("channel"), data.get("auth"), data.get("channel_data")
+    if not isinstance(channel, str):
+        return BadFrame("data.channel of pusher:subscribe must be a string")
+    if auth is not None and not isinstance(auth, str):
+        return BadFrame("data.auth of pusher:subscribe must be a string")
+    if channel_data is not None and not isinstance(channel_data, str):
+        return BadFrame("data.channel_data of pusher:subscribe must be a string that holds JSON")
+    return SubscribeRequest(channel, auth, channel_data)
+
+
+def _unsubscribe(frame: dict[str, Any]) -> ClientFrame:
+    data = _object(frame.get("data"))
+    if data is None:
+        return BadFrame("data of pusher:unsubscribe must be an object")
+    channel = data.get("channel")
+    if not isinstance(channel, str):
+        return BadFrame("data.channel of pusher:unsubscribe must be a string")
+    return UnsubscribeRequest(channel)
+
+
+def _object(data: object) -> dict[str, Any] | None:
+    """Return the object, also where it comes as a string that holds it: some hand-written clients send it so."""
+    if isinstance(data, str):
+        try:
+            data = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return None
+    return data if isinstance(data, dict) else None
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], ClientFrame]] = {
+    "pusher:ping": _ping,
+    "pusher:pong": _pong,
+    "pusher:subscribe": _subscribe,
+    "pusher:unsubscribe": _unsubscribe,
+}
+
+# -- what the server says
+
+_PONG_FRAME = b'{"event":"pusher:pong","data":"{}"}'
+
+
+def established(socket_id: str, activity_timeout_s: int) -> bytes:
+    """Return the first frame of every connection."""
+    data = orjson.dumps({"socket_id": socket_id, "activity_timeout": activity_timeout_s})
+    return orjson.dumps({"event": "pusher:connection_established", "data": data.decode()})
+
+
+def error(code: int | None, sentence: str) -> bytes:
+    """Return an error frame; code None is for an open connection only, pusher-js cannot take it as a first frame."""
+    return orjson.dumps({"event": "pusher:error", "data": {"code": code, "message": sentence}})
+
+
+def pong() -> bytes:
+    """Return the answer to a `pusher:ping`; it has no channel, or Pysher would not know it."""
+    return _PONG_FRAME
+
+
+def subscription_succeeded(channel: str, members: Mapping[str, Member] | None) -> bytes:
+    """Return the answer to a subscription; `members` (the joiner among them) on presence channels, else None."""
+    if members is None:
+        return message("pusher_internal:subscription_succeeded", channel, _EMPTY_OBJECT)
+    presence = {
+        "ids": list(members),
+        "hash": {user_id: orjson.Fragment(member.info) for user_id, member in members.items()},
+        "count": len(members),
+    }
+    data = orjson.dumps({"presence": presence})
+    return message("pusher_internal:subscription_succeeded", channel, data.decode())
+
+
+def subscription_error(channel: str, type: str, error: str, status: int) -> bytes:
+    """Return the frame that tells a channel's owner that the subscription failed."""
+    data = orjson.dumps({"type": type, "error": error, "status": status})
+    return message("pusher:subscription_error", channel, data.decode())
+
+
+def member_added(channel: str, member: Member) -> bytes:
+    """Return the news that a user has come, for all other subscribers."""
+    data = orjson.dumps({"user_id": member.user_id, "user_info": orjson.Fragment(member.info)})
+    return message("pusher_internal:member_added", channel, data.decode())
+
+
+def member_removed(channel: str, user_id: str) -> bytes:
+    """Return the news that a user has gone."""
+    return message("pusher_internal:member_removed", channel, orjson.dumps({"user_id": user_id}).decode())
+
+
+def message(event: str, channel: str, data: str, user_id: str | None = None) -> bytes:
+    """Return a channel event as its subscribers get it; `data` is passed on unread, `user_id` only on presence channels."""
+    if user_id is None:
+        return orjson.dumps({"event": event, "channel": channel, "data": data})
+    return orjson.dumps({"event": event, "channel": channel, "data": data, "user_id": user_id})
+
+
+# -- the WebSocket frame around it
+
+#: FIN and opcode 1 (text), then the length in its second and third form
+_MEDIUM = struct.Struct("!BBH")
+_LONG = struct.Struct("!BBQ")
+_FIN_TEXT = 0x81
+
+
+def wire(payload: bytes) -> bytes:
+    """Return the finished WebSocket text frame of a server, unmasked and in one piece (RFC 6455 section 5.2)."""
+    length = len(payload)
+    if length < 126:
+        return bytes((_FIN_TEXT, length)) + payload
+    if length < 65_536:
+        return _MEDIUM.pack(_FIN_TEXT, 126, length) + payload
+    return _LONG.pack(_FIN_TEXT, 127, length) + payload

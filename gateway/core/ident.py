@@ -1,0 +1,32 @@
+"""Ids: of lifecycle events and spans (time-ordered), and of sockets (not guessable)."""
+
+from __future__ import annotations
+
+
+class Ids:
+    """Makes ids that sort by time of making, also when the wall clock steps back, and never repeat.
+
+    `seed` must be 48 random bits, new in every process: it is what keeps two nodes, or two lives of one node, apart.
+    An id is a prefix, 12 hex digits of milliseconds, 8 of a counter, 12 of the seed.
+    """
+
+    __slots__ = ("_counter", "_ms", "_seed")
+
+    def __init__(self, seed: int) -> None:
+        self._seed = f"{seed & 0xFFFF_FFFF_FFFF:012x}"
+        self._ms = 0
+        self._counter = 0
+
+    def make(self, prefix: str, epoch_ms: int) -> str:
+        """Return the next id, e.g. `evt_0199f0c2a3b4` + counter + seed; `epoch_ms` is now, in Unix milliseconds."""
+        if epoch_ms > self._ms:
+            self._ms = epoch_ms
+            self._counter = 0
+        else:
+            self._counter += 1
+        return f"{prefix}_{self._ms:012x}{self._counter:08x}{self._seed}"
+
+
+def socket_id(chance: int) -> str:
+    """Return a socket id from 62 random bits: digits, a dot, digits, each part below 2^31 (protocol.md 2.2, 4.5)."""
+    return f"{(chance >> 31) & 0x7FFF_FFFF}.{chance & 0x7FFF_FFFF}"

@@ -1,0 +1,279 @@
+"""One connection's life: a frame goes in, what must be done comes out.
+
+The laws of this file
+---------------------
+1. A session holds a channel from its `Subscribe` effect to its `Unsubscribe` effect, or to the `revoke` of what the
+   roster refused; `channels` is exactly that. Whether others know of it yet is the node's business.
+2. Whatever a client sends, a session does not raise, and answers with at most one `pusher:error`.
+3. What fails changes nothing but counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import orjson
+
+from gateway.core import frame as codec
+from gateway.core.app import App, Limits
+from gateway.core.auth import channel_signature_error
+from gateway.core.channel import is_legal, kind_of
+from gateway.core.effect import Authenticated, AuthFailed, Close, Effect, Publish, Rejected, Reply, Subscribe, Unsubscribe
+from gateway.core.error import Code
+from gateway.core.frame import BadFrame, ClientEvent, ClientFrame, Ping, SubscribeRequest, Unknown, UnsubscribeRequest
+from gateway.core.limit import TokenBucket, size_of
+from gateway.core.publication import Publication
+from gateway.core.roster import Member
+
+#: Frames that are no JSON object with an event which a connection may send; the next one ends it. Well-meaning clients
+#: send none; twenty leave room for somebody trying things out by hand.
+MOST_BAD_FRAMES = 20
+
+#: How deeply a member's `user_info` may nest; it is embedded in frames and webhooks, which must stay writable.
+DEEPEST_INFO = 64
+
+#: WebSocket close code: the endpoint's policy was violated (RFC 6455 section 7.4.1)
+_POLICY_VIOLATION = 1008
+
+_NOTHING: tuple[Effect, ...] = ()
+_PONG: tuple[Effect, ...] = (Reply(codec.pong()),)
+_NO_CHANNELS: Mapping[str, Member | None] = MappingProxyType({})
+
+
+class Session:
+    """The state of one connection. `app` may be replaced by a newer version of itself at any time."""
+
+    __slots__ = ("_bad_frames", "_channels", "_events", "app", "authenticated", "socket_id")
+
+    def __init__(self, app: App, socket_id: str) -> None:
+        self.app = app
+        self.socket_id = socket_id
+        #: whether a signature of this connection has been verified
+        self.authenticated = False
+        # most connections send no events and make no mistakes, and there are many of them: what few need is made late
+        self._channels: dict[str, Member | None] | None = None
+        self._events: TokenBucket | None = None
+        self._bad_frames = 0
+
+    @property
+    def channels(self) -> Mapping[str, Member | None]:
+        """The channels held, in order of subscription, and as whom on presence channels: a live view."""
+        return _NO_CHANNELS if self._channels is None else self._channels
+
+    def receive(self, frame: ClientFrame, now: float) -> Sequence[Effect]:
+        """Return what a frame asks for, in the order in which it must be carried out; `now` is monotonic seconds.
+
+        After a `Close` nothing more is done for this connection, whatever it sends.
+        """
+        if self._bad_frames > MOST_BAD_FRAMES:
+            return _NOTHING
+        match frame:
+            case ClientEvent():
+                return self._client_event(frame, now)
+            case Ping():
+                return _PONG
+            case SubscribeRequest():
+                return self._subscribe(frame)
+            case UnsubscribeRequest():
+                return self._unsubscribe(frame.channel)
+            case BadFrame():
+                return self._bad_frame(frame)
+            case Unknown():
+                # answered, never counted: a newer client may know events that we do not
+                return (_error(f"unknown event {_cut(frame.event, 100)}"),)
+            case _:
+                return _NOTHING
+
+    def revoke(self, channel: str) -> Sequence[Effect]:
+        """Forget a channel that the roster found full, and return what tells the client; of one not held, nothing."""
+        if channel not in self.channels:
+            return _NOTHING
+        self._forget(channel)
+        return _refused(channel, "LimitReached", f"the channel is full: {self.app.limits.presence_members} members", 4100)
+
+    def overloaded(self, publication: Publication) -> Sequence[Effect]:
+        """Return what becomes of a client event that the node has no room to record."""
+        sentence = "the gateway has no room for this client event now: send it again later"
+        size = size_of(publication.data)
+        return (
+            _error(sentence, Code.CLIENT_EVENT_REFUSED),
+            Rejected("overloaded", publication.channels[0], publication.event, size),
+        )
+
+    # -- subscriptions
+
+    def _subscribe(self, request: SubscribeRequest) -> Sequence[Effect]:
+        channel = request.channel
+        limits = self.app.limits
+        # the name comes first: only a legal one, which has no colon, makes the signed string unambiguous
+        if not is_legal(channel, limits.channel_name):
+            return _refused(channel, "InvalidChannel", _illegal(channel, limits), 400)
+        if channel in self.channels:
+            # no subscription_error: the client would take the subscription it has for lost
+            return (_error(f"existing subscription to channel {channel}"),)
+        if len(self.channels) >= limits.channels_per_connection:
+            sentence = f"a connection may hold {limits.channels_per_connection} channels"
+            return _refused(channel, "LimitReached", sentence, 4100)
+        kind = kind_of(channel)
+        if not kind.needs_auth:
+            return self._hold(channel, None, ())
+
+        wrong = channel_signature_error(self.app, self.socket_id, channel, request.auth, request.channel_data)
+        if wrong is not None:
+            return (*_refused(channel, "AuthError", wrong, 401), AuthFailed(channel, wrong))
+        member = None
+        if kind.has_members:
+            # only now: what nobody has signed is not worth parsing
+            found = member_of(request.channel_data, limits)
+            if isinstance(found, str):
+                return _refused(channel, "InvalidData", found, 400)
+            member = found
+        if self.authenticated:
+            return self._hold(channel, member, ())
+        self.authenticated = True
+        return self._hold(channel, member, (Authenticated(channel),))
+
+    def _hold(self, channel: str, member: Member | None, before: tuple[Effect, ...]) -> Sequence[Effect]:
+        if self._channels is None:
+            self._channels = {}
+        self._channels[channel] = member
+        return (*before, Subscribe(channel, member))
+
+    def _unsubscribe(self, channel: str) -> Sequence[Effect]:
+        if channel not in self.channels:
+            return _NOTHING
+        return (Unsubscribe(channel, self._forget(channel)),)
+
+    def _forget(self, channel: str) -> Member | None:
+        assert self._channels is not None
+        member = self._channels.pop(channel)
+        if not self._channels:
+            self._channels = None
+        return member
+
+    # -- client events
+
+    def _client_event(self, frame: ClientEvent, now: float) -> Sequence[Effect]:
+        app = self.app
+        channel = frame.channel
+        held = self._channels
+        if not app.client_events:
+            return self._reject("client_events_disabled", "client events are switched off for this app", frame)
+        if len(frame.event) > app.limits.event_name:
+            sentence = f"the name of a client event may have {app.limits.event_name} characters"
+            return self._reject("invalid_event", sentence, frame)
+        if held is None or channel not in held:
+            return self._not_held(frame)
+        if not kind_of(channel).allows_client_events:
+            return self._not_allowed(frame)
+        if size_of(frame.data) > app.limits.event_data:
+            sentence = f"the data of a client event may have {app.limits.event_data} bytes"
+            return self._reject("payload_too_large", sentence, frame, Code.CLIENT_EVENT_REFUSED)
+        if self._events is None or self._events.rate != app.limits.client_events:
+            self._events = TokenBucket(app.limits.client_events)
+        if not self._events.take(now):
+            sentence = f"a connection may send {app.limits.client_events} client events per second"
+            return self._reject("rate_limited", sentence, frame, Code.CLIENT_EVENT_REFUSED)
+        member = held[channel]
+        user_id = None if member is None else member.user_id
+        return (
+            Publish(
+                Publication(
+                    app_id=app.id,
+                    event=frame.event,
+                    channels=(channel,),
+                    data=frame.data,
+                    except_socket_id=self.socket_id,
+                    from_client=True,
+                    user_id=user_id,
+                )
+            ),
+        )
+
+    def _not_held(self, frame: ClientEvent) -> Sequence[Effect]:
+        """Say the most telling thing that is wrong with a channel which is not held."""
+        if not is_legal(frame.channel, self.app.limits.channel_name):
+            return self._reject("invalid_channel", _illegal(frame.channel, self.app.limits), frame)
+        if not kind_of(frame.channel).allows_client_events:
+            return self._not_allowed(frame)
+        sentence = f"client events need a subscription: this connection is not subscribed to {frame.channel}"
+        return self._reject("not_subscribed", sentence, frame)
+
+    def _not_allowed(self, frame: ClientEvent) -> Sequence[Effect]:
+        sentence = "client events go to private and presence channels only, and not to encrypted ones"
+        return self._reject("not_allowed", sentence, frame)
+
+    def _reject(self, reason: str, sentence: str, frame: ClientEvent, code: Code | None = None) -> Sequence[Effect]:
+        # a name over its limit is not worth keeping; the mark that it was cut is in no legal channel name
+        limits = self.app.limits
+        channel, event = _cut(frame.channel, limits.channel_name), _cut(frame.event, limits.event_name)
+        return (_error(sentence, code), Rejected(reason, channel, event, size_of(frame.data)))
+
+    # -- mistakes
+
+    def _bad_frame(self, frame: BadFrame) -> Sequence[Effect]:
+        if frame.counts:
+            self._bad_frames += 1
+            if self._bad_frames > MOST_BAD_FRAMES:
+                return (Close(_POLICY_VIOLATION, f"more than {MOST_BAD_FRAMES} messages that are no frames"),)
+        return (_error(frame.sentence),)
+
+
+def member_of(channel_data: str | None, limits: Limits) -> Member | str:
+    """Return whom a presence subscription's `channel_data` names, or a sentence that says why nobody.
+
+    `user_id` is a string or an integer, which becomes its decimal text. A `user_info` that is no object becomes `{}`:
+    backends which answer an authorisation with `true` or an empty list mean that they have nothing to say about the user.
+    """
+    if channel_data is None:
+        return "channel_data is missing: a presence channel needs a user_id"
+    try:
+        data = orjson.loads(channel_data)
+    except orjson.JSONDecodeError as error:
+        return f"channel_data must be JSON: {error}"
+    if not isinstance(data, dict):
+        return "channel_data must be a JSON object"
+    user_id = data.get("user_id")
+    if isinstance(user_id, int) and not isinstance(user_id, bool):
+        user_id = str(user_id)
+    if not isinstance(user_id, str) or not user_id:
+        return "channel_data.user_id must be a string that is not empty, or an integer of at most 64 bits"
+    if len(user_id) > limits.presence_user_id:
+        return f"channel_data.user_id may have {limits.presence_user_id} characters"
+    info = data.get("user_info")
+    if not isinstance(info, dict):
+        return Member(user_id)
+    if _is_deeper(info, DEEPEST_INFO):
+        return f"channel_data.user_info may nest {DEEPEST_INFO} levels deep"
+    compact = orjson.dumps(info)
+    if len(compact) > limits.presence_user_info:
+        return f"channel_data.user_info may have {limits.presence_user_info} bytes"
+    return Member(user_id, compact)
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    if isinstance(value, dict):
+        return levels == 0 or any(_is_deeper(inner, levels - 1) for inner in value.values())
+    if isinstance(value, list):
+        return levels == 0 or any(_is_deeper(inner, levels - 1) for inner in value)
+    return False
+
+
+def _illegal(channel: str, limits: Limits) -> str:
+    if channel.startswith("#"):
+        return "channels whose name begins with # are reserved"
+    return f"a channel name has 1 to {limits.channel_name} characters out of A-Z a-z 0-9 _ - = @ , . ;"
+
+
+def _refused(channel: str, type: str, sentence: str, status: int) -> tuple[Effect, ...]:
+    """Return both ways to say it: the documented one, and the one that reaches the owner of the channel."""
+    return (_error(sentence), Reply(codec.subscription_error(channel, type, sentence, status)))
+
+
+def _error(sentence: str, code: Code | None = None) -> Reply:
+    return Reply(codec.error(code, sentence))
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[:length] + "…"
