@@ -1,6 +1,6 @@
 """Channel names and the table of kinds.
 
-A kind is found by prefix, first match, and the hyphen belongs to the prefix (protocol.md 3.2).
+A kind is found by prefix, first match, and the hyphen belongs to the prefix (Pusher protocol: channel types).
 """
 
 from __future__ import annotations
@@ -47,5 +47,5 @@ def kind_of(name: str) -> Kind:
 
 
 def is_legal(name: str, max_length: int = 164) -> bool:
-    """Tell whether a client may subscribe to, or a backend publish to, a channel of this name (protocol.md 3.1)."""
+    """Tell whether a client may subscribe to, or a backend publish to, a channel of this name (Pusher protocol: channel names)."""
     return len(name) <= max_length and _LEGAL.fullmatch(name) is not None

@@ -28,5 +28,5 @@ class Ids:
 
 
 def socket_id(chance: int) -> str:
-    """Return a socket id from 62 random bits: digits, a dot, digits, each part below 2^31 (protocol.md 2.2, 4.5)."""
+    """Return a socket id from 62 random bits: digits, a dot, digits, each part below 2^31 (Pusher protocol: socket ids)."""
     return f"{(chance >> 31) & 0x7FFF_FFFF}.{chance & 0x7FFF_FFFF}"

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
@@ -213,20 +213,17 @@ def assert_encodable(decoded: ClientFrame) -> None:
             value.encode()
 
 
-@settings(max_examples=200, deadline=None)
 @given(texts)
 def test_decode_never_raises_and_what_it_returns_can_be_encoded(text: str) -> None:
     assert_encodable(decode(text))
 
 
-@settings(max_examples=60, deadline=None)
 @given(texts.filter(bool), st.integers(0), st.integers(1, 30))
 def test_a_frame_cut_short_is_no_surprise_either(text: str, start: int, length: int) -> None:
     start %= len(text)
     assert_encodable(decode(text[:start] + text[start + length :]))
 
 
-@settings(max_examples=60, deadline=None)
 @given(values)
 def test_relayed_data_means_what_was_sent(value: object) -> None:
     text = json.dumps({"event": "client-x", "channel": "private-c", "data": [value]})
@@ -263,7 +260,6 @@ valid_text = st.text(max_size=12)
 infos = st.dictionaries(valid_text, st.none() | valid_text | st.integers(-(2**53), 2**53), max_size=3).map(orjson.dumps)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.builds(Member, valid_text.filter(bool), infos), max_size=4))
 def test_members_come_out_as_they_went_in(members: list[Member]) -> None:
     by_id = {member.user_id: member for member in members}
@@ -279,7 +275,6 @@ def test_members_come_out_as_they_went_in(members: list[Member]) -> None:
         assert orjson.loads(removed["data"]) == {"user_id": member.user_id}
 
 
-@settings(max_examples=60, deadline=None)
 @given(valid_text, valid_text, st.none() | valid_text)
 def test_a_publication_comes_out_as_it_went_in(event: str, data: str, user_id: str | None) -> None:
     expected = {"event": event, "channel": "c", "data": data} | ({} if user_id is None else {"user_id": user_id})

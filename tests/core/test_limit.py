@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.limit import TokenBucket, size_of
@@ -55,7 +55,6 @@ def test_a_rate_of_nothing_lets_nothing_pass() -> None:
     assert not bucket.take(1e6)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     rate=st.integers(1, 50),
     burst=st.integers(1, 20),
@@ -69,7 +68,6 @@ def test_no_stretch_of_time_sees_more_than_burst_and_rate(rate: int, burst: int,
             assert last - first + 1 <= burst + rate * (passed[last] - begin) + 0.01
 
 
-@settings(max_examples=60, deadline=None)
 @given(moments=st.lists(st.floats(-1e9, 1e9), max_size=60))
 def test_disorder_in_time_never_brings_more_than_the_latest_moment_allows(moments: list[float]) -> None:
     bucket = TokenBucket(2, 3)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -184,4 +183,3 @@ class RosterModel(RuleBasedStateMachine):
 
 
 TestRosterModel = RosterModel.TestCase
-TestRosterModel.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.app import App, Limits
@@ -512,7 +512,6 @@ steps = st.lists(st.tuples(messages | names.map(lambda name: ("full", name)), st
 apps = st.sampled_from([APP, replace(APP, client_events=False), with_limits(channels_per_connection=2, client_events=1)])
 
 
-@settings(max_examples=120, deadline=None)
 @given(apps, steps)
 def test_whatever_comes_the_session_holds_what_its_effects_say(app: App, steps: list[tuple[Any, float]]) -> None:
     session = Session(app, SOCKET_ID)

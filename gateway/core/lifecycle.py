@@ -1,0 +1,456 @@
+"""From what happens to connections and channels to lifecycle events: spans, linger, and closing a dead predecessor's books.
+
+The only file of the core that knows both halves. What it keeps true, for the events of one app on this node:
+
+* A span's end is told if and only if its beginning was tracked, and with the same `span` id. So the two ends alternate
+  strictly, whatever is repeated or comes late.
+* `channel.occupied` comes before the channel's first `channel.subscribed`, `channel.vacated` after its last
+  `channel.unsubscribed` and `channel.member_removed`.
+* The end of a channel or of a member waits out the linger; whoever comes back in the meantime goes on with the span.
+* What is open is told to the outbox as span records, in the same sequence as the event, so that the next life of this
+  process can close it.
+* An event that nobody wants is not built, and where neither end of a kind of span is wanted, no such span is kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from gateway.core.channel import kind_of
+from gateway.core.ident import Ids
+from gateway.core.limit import size_of
+from gateway.core.linger import Departures, Stay
+from gateway.core.noise import Noise
+from gateway.core.publication import Publication
+from gateway.core.roster import Diff, Member
+from gateway.core.span import CATALOGUE as CATALOGUE
+from gateway.core.span import Instant as Instant
+from gateway.core.span import LifecycleEvent as LifecycleEvent
+from gateway.core.span import Record as Record
+from gateway.core.span import Span as Span
+from gateway.core.span import SpanClosed as SpanClosed
+from gateway.core.span import SpanDeparting as SpanDeparting
+from gateway.core.span import SpanOpened as SpanOpened
+
+_NOTHING: tuple[Record, ...] = ()
+
+#: Characters of a refused name that are told. Legal names are shorter; the others are whatever a stranger sent.
+_LONGEST_NAME = 256
+
+
+class _Presence:
+    """The open member spans of one channel, by user id, and how many subscribers it had at last count."""
+
+    __slots__ = ("subscribers", "users")
+
+    def __init__(self) -> None:
+        self.users: dict[str, Stay] = {}
+        self.subscribers = 0
+
+
+class _Connection:
+    """What is told about a connection in each of its events; `span` is None if its ends are not wanted."""
+
+    __slots__ = ("facts", "span")
+
+    def __init__(self, facts: dict[str, object], span: str | None) -> None:
+        self.facts = facts
+        self.span = span
+
+
+class Lifecycle:
+    """The lifecycle of one app on this node.
+
+    Each method is told of something that has just happened, in the order in which it happened, and returns what must be
+    recorded, in that order; nothing may be left out or come in between. `now` never runs backwards on its monotonic side.
+    """
+
+    def __init__(self, app_id: str, ids: Ids, *, wanted: frozenset[str], linger_s: float) -> None:
+        self._app_id = app_id
+        self._ids = ids
+        self._connections: dict[str, _Connection] = {}
+        self._subscriptions: set[str] = set()
+        self._channels: dict[str, Stay] = {}
+        self._members: dict[str, _Presence] = {}
+        self._departures = Departures()
+        self._noise = Noise()
+        self._configure(wanted, linger_s)
+
+    def _configure(self, wanted: frozenset[str], linger_s: float) -> None:
+        #: the kinds of event that some endpoint wants; if empty, no method but `recover` need be called
+        self.wanted = wanted
+        self._linger_s = linger_s
+        self._tracks_connections = not wanted.isdisjoint({"connection.opened", "connection.closed"})
+        self._keeps_facts = any(kind.startswith("connection.") for kind in wanted)
+        self._tracks_subscriptions = "channel.unsubscribed" in wanted
+        self._tracks_channels = not wanted.isdisjoint({"channel.occupied", "channel.vacated"})
+        self._tracks_members = not wanted.isdisjoint({"channel.member_added", "channel.member_removed"})
+
+    def reconfigure(self, wanted: frozenset[str], linger_s: float) -> Sequence[Record]:
+        """Take over a new configuration while connections are open; returns records too.
+
+        Spans neither of whose ends is wanted any more are forgotten without a word. What is already open when its kind
+        of span becomes wanted has had no beginning, so it will have no end: it is first told of when it opens again.
+        Departures that are pending keep their deadline.
+        """
+        self._configure(wanted, linger_s)
+        records: list[Record] = []
+        if not self._tracks_connections:
+            for socket_id, connection in self._connections.items():
+                if connection.span is not None:
+                    connection.span = None
+                    records.append(SpanClosed(self._app_id, "connection", socket_id))
+        if not self._keeps_facts:
+            self._connections.clear()
+        if not wanted:
+            self._noise = Noise()  # nobody will tell us which connections end
+        if not self._tracks_subscriptions:
+            records += [SpanClosed(self._app_id, "subscription", key) for key in sorted(self._subscriptions)]
+            self._subscriptions.clear()
+        forgotten: list[Stay] = []
+        if not self._tracks_members:
+            forgotten += [left for presence in self._members.values() for left in presence.users.values()]
+            self._members.clear()
+        if not self._tracks_channels:
+            forgotten += self._channels.values()
+            self._channels.clear()
+        for left in forgotten:
+            left.departure = 0
+            records.append(SpanClosed(self._app_id, left.kind, left.key))
+        return records or _NOTHING
+
+    # -- connections -------------------------------------------------------------------------------------------------
+
+    def opened(self, socket_id: str, facts: Mapping[str, object], now: Instant) -> Sequence[Record]:
+        """A connection was established; `facts` are JSON-able and go into each event of it."""
+        if not self._keeps_facts:
+            return _NOTHING
+        span = self._ids.make("spn", now.epoch_ms) if self._tracks_connections else None
+        self._connections[socket_id] = connection = _Connection(dict(facts), span)
+        if span is None:
+            return _NOTHING
+        records: list[Record] = []
+        if "connection.opened" in self.wanted:
+            data = {"socket_id": socket_id, "span": span, **connection.facts}
+            records.append(self._event("connection.opened", self._connection(socket_id), data, now))
+        records.append(SpanOpened(Span(self._app_id, "connection", socket_id, span, now.epoch_ms, connection.facts.copy())))
+        return records
+
+    def closed(self, socket_id: str, ending: Mapping[str, object], now: Instant) -> Sequence[Record]:
+        """A connection has ended and left all its channels; `ending` goes into the event."""
+        suppressed = self._noise.end(socket_id)
+        connection = self._connections.pop(socket_id, None)
+        if connection is None or connection.span is None:
+            return _NOTHING
+        records: list[Record] = []
+        if "connection.closed" in self.wanted:
+            data = {"socket_id": socket_id, "span": connection.span, **connection.facts, **ending}
+            if suppressed:
+                data["suppressed"] = suppressed
+            records.append(self._event("connection.closed", self._connection(socket_id), data, now))
+        records.append(SpanClosed(self._app_id, "connection", socket_id))
+        return records
+
+    def authenticated(self, socket_id: str, channel: str, now: Instant) -> Sequence[Record]:
+        """A signature of the connection was verified."""
+        if "connection.authenticated" not in self.wanted:
+            return _NOTHING
+        data = {"socket_id": socket_id, **self._facts(socket_id), "channel": channel}
+        return (self._event("connection.authenticated", self._connection(socket_id), data, now, channel),)
+
+    def auth_failed(self, socket_id: str, channel: str, reason: str, now: Instant) -> Sequence[Record]:
+        """A signature of the connection was refused; too many of these are counted instead of told."""
+        kind = "connection.auth_failed"
+        if kind not in self.wanted or not self._noise.is_heard(socket_id, kind, now):
+            return _NOTHING
+        channel = channel[:_LONGEST_NAME]
+        data = {"socket_id": socket_id, **self._facts(socket_id), "channel": channel, "reason": reason}
+        data |= self._noise.repeats(socket_id, kind)
+        return (self._event(kind, self._connection(socket_id), data, now, channel),)
+
+    # -- channels ----------------------------------------------------------------------------------------------------
+
+    def subscribed(self, socket_id: str, diff: Diff, member: Member | None, now: Instant) -> Sequence[Record]:
+        """A connection joined a channel, as the diff says; a refused one changes nothing."""
+        channel = diff.channel
+        if diff.refused or channel.startswith("#"):
+            return _NOTHING
+        self._learn_user(socket_id, member)
+        who = _who(socket_id, member)
+        records: list[Record] = []
+        if self._tracks_channels:
+            opened = self._channels.get(channel)
+            if opened is not None:
+                self._call_off(opened, records)
+            elif diff.occupied:
+                opened = self._channels[channel] = Stay(self._ids.make("spn", now.epoch_ms), channel, None)
+                self._begin("channel.occupied", opened, _data(channel, diff.subscribers, who, opened.span), now, records)
+        if "channel.subscribed" in self.wanted:
+            data = _data(channel, diff.subscribers, who)
+            records.append(self._event("channel.subscribed", self._channel(channel), data, now, channel))
+        if self._tracks_subscriptions and (key := f"{channel}\n{socket_id}") not in self._subscriptions:
+            self._subscriptions.add(key)
+            facts = {} if member is None else {"user_id": member.user_id}
+            span = Span(self._app_id, "subscription", key, self._ids.make("spn", now.epoch_ms), now.epoch_ms, facts)
+            records.append(SpanOpened(span))
+        if self._tracks_members and member is not None:
+            self._arrive(diff, member, who, now, records)
+        return records or _NOTHING
+
+    def unsubscribed(self, socket_id: str, diff: Diff, member: Member | None, now: Instant) -> Sequence[Record]:
+        """A connection left a channel, as the diff says; one that was not there changes nothing."""
+        channel = diff.channel
+        if channel.startswith("#"):
+            return _NOTHING
+        who = _who(socket_id, member)
+        records: list[Record] = []
+        key = f"{channel}\n{socket_id}" if self._subscriptions else ""
+        if key in self._subscriptions:
+            self._subscriptions.remove(key)
+            data = _data(channel, diff.subscribers, who)
+            records.append(self._event("channel.unsubscribed", self._channel(channel), data, now, channel))
+            records.append(SpanClosed(self._app_id, "subscription", key))
+        presence = self._members.get(channel)
+        if presence is not None:
+            presence.subscribers = diff.subscribers
+            if diff.member_removed is not None and (left := presence.users.get(diff.member_removed.user_id)):
+                self._depart(left, who, now, records)
+        if diff.vacated and (vacated := self._channels.get(channel)):
+            self._depart(vacated, who, now, records)
+        return records or _NOTHING
+
+    def _arrive(self, diff: Diff, member: Member, who: Mapping[str, object], now: Instant, records: list[Record]) -> None:
+        presence = self._members.get(diff.channel)
+        if presence is None:
+            if diff.member_added is None:
+                return
+            presence = self._members[diff.channel] = _Presence()
+        presence.subscribers = diff.subscribers
+        present = presence.users.get(member.user_id)
+        if present is not None:
+            self._call_off(present, records)
+        elif diff.member_added is not None:
+            added = Stay(self._ids.make("spn", now.epoch_ms), diff.channel, member.user_id)
+            presence.users[member.user_id] = added
+            self._begin("channel.member_added", added, _data(diff.channel, diff.subscribers, who, added.span), now, records)
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def published(self, publication: Publication, recipients: Mapping[str, int], now: Instant) -> Sequence[Record]:
+        """A publication was accepted and fanned out; `recipients` counts them by channel."""
+        kind = "client_event" if publication.from_client else "message.published"
+        if kind not in self.wanted:
+            return _NOTHING
+        size = size_of(publication.data)
+        records: list[Record] = []
+        for channel in publication.channels:
+            if channel.startswith("#"):
+                continue
+            data: dict[str, object] = {
+                "channel": channel,
+                "event": publication.event,
+                "size": size,
+                "recipients": recipients.get(channel, 0),
+            }
+            if publication.from_client:
+                data["socket_id"] = publication.except_socket_id
+                if publication.user_id is not None:
+                    data["user_id"] = publication.user_id
+            data["data"] = publication.data
+            records.append(self._event(kind, self._channel(channel), data, now, channel, publication.event))
+        return records or _NOTHING
+
+    def rejected(
+        self, reason: str, source: str, channel: str | None, event: str | None, size: int, socket_id: str | None, now: Instant
+    ) -> Sequence[Record]:
+        """A publish was refused; `source` is `http` or `client`. Too many of these are counted instead of told."""
+        kind = "message.rejected"
+        if kind not in self.wanted or (channel is not None and channel.startswith("#")):
+            return _NOTHING
+        if not self._noise.is_heard(socket_id, kind, now):
+            return _NOTHING
+        channel = None if channel is None else channel[:_LONGEST_NAME]
+        event = None if event is None else event[:_LONGEST_NAME]
+        told = {"reason": reason, "source": source, "channel": channel, "event": event, "size": size, "socket_id": socket_id}
+        data = {name: value for name, value in told.items() if value is not None} | self._noise.repeats(socket_id, kind)
+        if channel is not None:
+            subject = self._channel(channel)
+        else:
+            subject = f"{self._app_id}/app" if socket_id is None else self._connection(socket_id)
+        return (self._event(kind, subject, data, now, channel, event),)
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """Return when `expire` has something to do, in monotonic seconds; None: no departure is pending."""
+        return self._departures.next_deadline()
+
+    def expire(self, now: Instant) -> Sequence[Record]:
+        """Let the departures count whose linger is over, in the order of their deadlines."""
+        records: list[Record] = []
+        for left in self._departures.due(now.monotonic_s):
+            self._end(left, now, records)
+        return records or _NOTHING
+
+    def recover(self, spans: Iterable[Span], now: Instant, linger_s: float) -> Sequence[Record]:
+        """Close the books of this app's former life on this node; called before anything else is told, once.
+
+        Connections and subscriptions are gone. Channels and members stay open for `linger_s`, so that whoever reconnects
+        goes on with his span. Where a departure was already pending it keeps the time it had left if that is longer, but
+        no more than the app's own linger, whatever the wall clock has done since.
+
+        If the result is lost before it is durable, the next life finds the same spans and does the same again.
+        """
+        left = sorted((span for span in spans if span.app_id == self._app_id), key=lambda span: (span.opened_at_ms, span.id))
+        records: list[Record] = []
+        users = self._lose_subscriptions([span for span in left if span.kind == "subscription"], now, records)
+        for span in left:
+            if span.kind == "connection":
+                self._lose_connection(span, users.get(span.key, {}), now, records)
+        for span in left:
+            if span.kind == "member":
+                channel, _, user_id = span.key.partition("\n")
+                member = Stay(span.id, channel, user_id)
+                if self._tracks_members:
+                    self._members.setdefault(channel, _Presence()).users[user_id] = member
+                self._linger_on(span, member, self._tracks_members, now, linger_s, records)
+        # After the members: of equal deadlines the earlier one counts first, and a channel ends after its members.
+        for span in left:
+            if span.kind == "channel":
+                opened = Stay(span.id, span.key, None)
+                if self._tracks_channels:
+                    self._channels[span.key] = opened
+                self._linger_on(span, opened, self._tracks_channels, now, linger_s, records)
+        return records or _NOTHING
+
+    def _lose_subscriptions(self, spans: Sequence[Span], now: Instant, records: list[Record]) -> dict[str, Mapping[str, object]]:
+        """Tell the ends of the subscriptions; return what is known of the user, by socket id."""
+        users: dict[str, Mapping[str, object]] = {}
+        remaining = Counter(span.key.partition("\n")[0] for span in spans)
+        for span in spans:
+            channel, _, socket_id = span.key.partition("\n")
+            remaining[channel] -= 1
+            if span.facts:
+                users[socket_id] = span.facts
+            if "channel.unsubscribed" in self.wanted:
+                data = _data(channel, remaining[channel], {"socket_id": socket_id, **span.facts}) | {"reason": "gateway_lost"}
+                records.append(self._event("channel.unsubscribed", self._channel(channel), data, now, channel))
+            records.append(SpanClosed(self._app_id, "subscription", span.key))
+        return users
+
+    def _lose_connection(self, span: Span, user: Mapping[str, object], now: Instant, records: list[Record]) -> None:
+        if "connection.closed" in self.wanted:
+            data = {
+                "socket_id": span.key,
+                "span": span.id,
+                **span.facts,
+                **user,
+                "code": 1006,
+                "reason": "gateway_lost",
+                # Nobody saw the end; this is how long it can have lasted at most.
+                "duration_ms": max(0, now.epoch_ms - span.opened_at_ms),
+            }
+            records.append(self._event("connection.closed", self._connection(span.key), data, now))
+        records.append(SpanClosed(self._app_id, "connection", span.key))
+
+    def _linger_on(self, span: Span, left: Stay, is_tracked: bool, now: Instant, linger_s: float, records: list[Record]) -> None:
+        if not is_tracked:
+            records.append(SpanClosed(self._app_id, left.kind, left.key))
+            return
+        wait_s = linger_s
+        if span.departs_at_ms is not None:
+            wait_s = max(linger_s, min(self._linger_s, (span.departs_at_ms - now.epoch_ms) / 1000))
+        self._wait(left, wait_s, now, records)
+
+    # -- spans -------------------------------------------------------------------------------------------------------
+
+    def _begin(self, kind: str, opened: Stay, data: Mapping[str, object], now: Instant, records: list[Record]) -> None:
+        if kind in self.wanted:
+            records.append(self._event(kind, self._channel(opened.channel), data, now, opened.channel))
+        records.append(SpanOpened(Span(self._app_id, opened.kind, opened.key, opened.span, now.epoch_ms)))
+
+    def _depart(self, left: Stay, leaver: Mapping[str, object], now: Instant, records: list[Record]) -> None:
+        if left.departure:
+            return
+        left.leaver = leaver
+        if self._linger_s > 0:
+            self._wait(left, self._linger_s, now, records)
+        else:
+            self._end(left, now, records)
+
+    def _wait(self, left: Stay, wait_s: float, now: Instant, records: list[Record]) -> None:
+        self._departures.add(left, now.monotonic_s + wait_s)
+        records.append(SpanDeparting(self._app_id, left.kind, left.key, now.epoch_ms + round(wait_s * 1000)))
+
+    def _call_off(self, back: Stay, records: list[Record]) -> None:
+        if back.departure:
+            back.departure = 0
+            records.append(SpanDeparting(self._app_id, back.kind, back.key, None))
+
+    def _end(self, left: Stay, now: Instant, records: list[Record]) -> None:
+        left.departure = 0
+        presence = self._members.get(left.channel)
+        subscribers = 0
+        if left.user_id is None:
+            if presence is not None:
+                # Those that wait longer than their channel, under an older and longer linger, must not outlive it.
+                for member in sorted(presence.users.values(), key=lambda member: member.departure):
+                    if member.departure:
+                        self._end(member, now, records)
+            del self._channels[left.channel]
+        elif presence is not None:
+            subscribers = presence.subscribers
+            del presence.users[left.user_id]
+            if not presence.users:
+                del self._members[left.channel]
+        kind = "channel.vacated" if left.user_id is None else "channel.member_removed"
+        if kind in self.wanted:
+            who = left.leaver if left.user_id is None else {**left.leaver, "user_id": left.user_id}
+            data = _data(left.channel, subscribers, who, left.span)
+            records.append(self._event(kind, self._channel(left.channel), data, now, left.channel))
+        records.append(SpanClosed(self._app_id, left.kind, left.key))
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _event(
+        self,
+        kind: str,
+        subject: str,
+        data: Mapping[str, object],
+        now: Instant,
+        channel: str | None = None,
+        name: str | None = None,
+    ) -> LifecycleEvent:
+        return LifecycleEvent(self._ids.make("evt", now.epoch_ms), kind, self._app_id, now.epoch_ms, subject, data, channel, name)
+
+    def _connection(self, socket_id: str) -> str:
+        return f"{self._app_id}/connection/{socket_id}"
+
+    def _channel(self, channel: str) -> str:
+        return f"{self._app_id}/channel/{channel}"
+
+    def _facts(self, socket_id: str) -> Mapping[str, object]:
+        connection = self._connections.get(socket_id)
+        return {} if connection is None else connection.facts
+
+    def _learn_user(self, socket_id: str, member: Member | None) -> None:
+        if member is not None and (connection := self._connections.get(socket_id)):
+            connection.facts.setdefault("user_id", member.user_id)
+
+
+def _who(socket_id: str, member: Member | None) -> dict[str, object]:
+    return {"socket_id": socket_id} if member is None else {"socket_id": socket_id, "user_id": member.user_id}
+
+
+def _data(channel: str, subscribers: int, who: Mapping[str, object], span: str | None = None) -> dict[str, object]:
+    """Return what every event of a channel tells."""
+    kind = kind_of(channel)
+    data: dict[str, object] = {"channel": channel, "type": kind.type}
+    if kind.caches:
+        data["cache"] = True
+    if span is not None:
+        data["span"] = span
+    data.update(who)
+    data["subscribers"] = subscribers
+    return data

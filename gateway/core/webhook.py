@@ -1,0 +1,184 @@
+"""From lifecycle events to deliveries, and from deliveries to one body with its id."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase, translate
+from functools import lru_cache
+from zlib import crc32
+
+import orjson
+
+from gateway.core.delivery import Delivery, Request
+from gateway.core.endpoint import Endpoint as Endpoint
+from gateway.core.endpoint import check as check
+from gateway.core.signing import VERSION
+from gateway.core.span import CATALOGUE, LifecycleEvent
+
+_EPOCH = datetime(1970, 1, 1)
+
+
+class Router:
+    """Turns an event into the deliveries it causes: one for each endpoint of its app whose filter lets it pass.
+
+    `sequences` holds the last sequence by endpoint key and is counted up here, so events must be routed in the order of
+    the ledger, and what is routed must be written: a delivery that is dropped is a gap its receiver sees.
+    """
+
+    __slots__ = ("_by_app", "_by_key", "_sequences", "wanted")
+
+    def __init__(self, endpoints: Iterable[Endpoint], node: str, sequences: dict[str, int]) -> None:
+        self._sequences = sequences
+        self._by_key = {endpoint.key: _Route(endpoint, node) for endpoint in endpoints}
+        self._by_app: dict[str, list[_Route]] = {}
+        wanted: dict[str, frozenset[str]] = {}
+        for route in self._by_key.values():
+            self._by_app.setdefault(route.app_id, []).append(route)
+            wanted[route.app_id] = wanted.get(route.app_id, frozenset()) | route.kinds
+        #: by app id: the kinds of event that some endpoint wants to hear of
+        self.wanted: Mapping[str, frozenset[str]] = wanted
+
+    def route(self, event: LifecycleEvent) -> list[Delivery]:
+        """Return the deliveries the event causes, in the order in which the endpoints were given."""
+        routes = [route for route in self._by_app.get(event.app_id, ()) if route.lets_pass(event)]
+        return self._deliveries(event, routes) if routes else []
+
+    def route_to(self, endpoint_key: str, event: LifecycleEvent) -> Delivery:
+        """Return the delivery of an event that is meant for one endpoint, whatever its filter; KeyError if it is unknown."""
+        return self._deliveries(event, [self._by_key[endpoint_key]])[0]
+
+    def _deliveries(self, event: LifecycleEvent, routes: list[_Route]) -> list[Delivery]:
+        full = b""
+        bare = b""
+        subject = crc32(event.subject.encode())
+        deliveries = []
+        for route in routes:
+            if route.is_bare and "data" in event.data:
+                bare = bare or _serialise(event, {name: value for name, value in event.data.items() if name != "data"})
+                common = bare
+            else:
+                full = full or _serialise(event, event.data)
+                common = full
+            sequence = self._sequences.get(route.key, 0) + 1
+            self._sequences[route.key] = sequence
+            deliveries.append(
+                Delivery(
+                    endpoint=route.key,
+                    sequence=sequence,
+                    lane=subject % route.concurrency,
+                    event_id=event.id,
+                    kind=event.kind,
+                    at_ms=event.at_ms,
+                    envelope=b"%b%b%d%b" % (common, route.head, sequence, route.tail),
+                )
+            )
+        return deliveries
+
+
+class _Route:
+    """An endpoint with its filter made ready. None stands for an inclusion of everything or an exclusion of nothing."""
+
+    __slots__ = (
+        "app_id",
+        "channels",
+        "concurrency",
+        "head",
+        "is_bare",
+        "key",
+        "kinds",
+        "names",
+        "not_channels",
+        "not_names",
+        "tail",
+    )
+
+    def __init__(self, endpoint: Endpoint, node: str) -> None:
+        self.app_id = endpoint.app_id
+        self.key = endpoint.key
+        self.concurrency = endpoint.concurrency
+        self.is_bare = not endpoint.include_payload
+        self.kinds = frozenset(kind for kind in CATALOGUE if any(fnmatchcase(kind, glob) for glob in endpoint.events))
+        self.channels = None if "*" in endpoint.channels else _pattern(endpoint.channels)
+        self.names = None if "*" in endpoint.event_names else _pattern(endpoint.event_names)
+        self.not_channels = _pattern(endpoint.exclude_channels) if endpoint.exclude_channels else None
+        self.not_names = _pattern(endpoint.exclude_event_names) if endpoint.exclude_event_names else None
+        # Only the end of an envelope differs between endpoints, and of that only the digits of the sequence change.
+        self.head = b',"metadata":{"webhook_id":' + orjson.dumps(endpoint.name) + b',"sequence":'
+        self.tail = b',"node":' + orjson.dumps(node) + b"}}"
+
+    def lets_pass(self, event: LifecycleEvent) -> bool:
+        """Tell whether the filter selects the event."""
+        return (
+            event.kind in self.kinds
+            and (event.channel is None or _is_between(event.channel, self.channels, self.not_channels))
+            and (event.name is None or _is_between(event.name, self.names, self.not_names))
+        )
+
+
+def request(endpoint: Endpoint, deliveries: Sequence[Delivery]) -> Request:
+    """Return the webhook that carries these deliveries of one lane, in their order; the same for the same deliveries.
+
+    Raises ValueError if there is none, or more than the endpoint's format can hold.
+    """
+    if not deliveries:
+        raise ValueError("a webhook carries at least one event")
+    first, last = deliveries[0], deliveries[-1]
+    if endpoint.format == "batch":
+        # The same deliveries always travel together, so their bounds are who the batch is.
+        identity = f"{endpoint.key}\n{first.sequence}\n{last.sequence}\n{first.event_id}".encode()
+        return Request(
+            endpoint=endpoint.key,
+            lane=first.lane,
+            id=f"whb_{hashlib.sha256(identity).hexdigest()[:32]}",
+            event=first.kind if len(deliveries) == 1 else "batch",
+            content_type="application/json",
+            body=b'{"events":[' + b",".join([delivery.envelope for delivery in deliveries]) + b"]}",
+            deliveries=tuple(deliveries),
+        )
+    if len(deliveries) > 1:
+        raise ValueError("format event carries one event a webhook")
+    return Request(
+        endpoint=endpoint.key,
+        lane=first.lane,
+        id=first.event_id,
+        event=first.kind,
+        content_type="application/json",
+        body=first.envelope,
+        deliveries=(first,),
+    )
+
+
+def timestamp(epoch_ms: int) -> str:
+    """Return RFC 3339 in UTC, with milliseconds and `Z`."""
+    seconds, ms = divmod(epoch_ms, 1000)
+    return f"{_to_the_second(seconds)}.{ms:03d}Z"
+
+
+@lru_cache(maxsize=64)  # formatting a date costs as much as all the rest of an envelope, and most events share their second
+def _to_the_second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
+
+
+def _serialise(event: LifecycleEvent, data: Mapping[str, object]) -> bytes:
+    """Return the envelope up to and including `data`; the keys' order is part of the format."""
+    return orjson.dumps(
+        {
+            "id": event.id,
+            "event": event.kind,
+            "version": VERSION,
+            "timestamp": timestamp(event.at_ms),
+            "app_id": event.app_id,
+            "data": data,
+        }
+    )[:-1]
+
+
+def _pattern(globs: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(translate, globs)) or r"(?!)")
+
+
+def _is_between(value: str, wanted: re.Pattern[str] | None, unwanted: re.Pattern[str] | None) -> bool:
+    return (wanted is None or wanted.match(value) is not None) and (unwanted is None or unwanted.match(value) is None)
