@@ -1,0 +1,1 @@
+"""Between nodes: what carries publications to other nodes, and what judges occupancy across them."""

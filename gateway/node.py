@@ -1,0 +1,442 @@
+"""The node: carries out what the core decides; owns the live state; the only place where all meet.
+
+Theory of operation
+-------------------
+A transport opens a connection with `open`, hands over its texts with `receive` and its end with `lost`; the API publishes
+with `publish`. Each asks the core what is to be done and does it at once: no `await` stands between reading the hub and
+changing it. What changes who is where goes through the tracker, whose diff is answered in one continuation per verb
+(`_entered`, `_left`), whether the tracker answers now or later. What a transition writes goes to the recorder.
+
+Departures are worked off in slices (`_sweep`), because a thousand connections may be lost in one turn of the loop, each
+with a hundred channels, and nobody else may have to wait for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+from gateway.core import effect as fx
+from gateway.core import frame
+from gateway.core.admission import Handshake as Handshake
+from gateway.core.admission import refusal
+from gateway.core.app import App
+from gateway.core.error import Code, RequestError
+from gateway.core.hub import Hub
+from gateway.core.ident import Ids, socket_id
+from gateway.core.lifecycle import Instant, Lifecycle, Span, SpanClosed
+from gateway.core.publication import Publication
+from gateway.core.roster import Diff, Member
+from gateway.core.session import Session
+from gateway.ports import Broker, Clock, Connection, Tracker
+from gateway.recorder import Recorder
+from gateway.telemetry import Telemetry
+
+#: Seconds the sweep may hold the loop before it lets others in: below what a person or a p99 notices.
+_SLICE_S = 0.005
+
+
+class Live:
+    """One admitted connection, as the node keeps it; opaque to the transport."""
+
+    __slots__ = ("connection", "ending", "opened_at", "session", "socket_id", "tenant")
+
+    def __init__(self, tenant: _Tenant, session: Session, connection: Connection, opened_at: float) -> None:
+        self.tenant = tenant
+        self.session = session
+        self.socket_id = session.socket_id
+        self.connection = connection
+        self.opened_at = opened_at
+        #: (code, reason) once this side has decided to close
+        self.ending: tuple[int, str] | None = None
+
+
+class _Tenant:
+    """An app with its live state on this node."""
+
+    __slots__ = ("app", "hub", "lifecycle", "lives")
+
+    def __init__(self, app: App, lifecycle: Lifecycle) -> None:
+        self.app = app
+        self.lifecycle = lifecycle
+        self.hub: Hub[Connection] = Hub()
+        self.lives: dict[str, Live] = {}
+
+
+class Node:
+    """One process of the gateway, between its devices."""
+
+    def __init__(
+        self,
+        *,
+        apps: Iterable[App],
+        ids: Ids,
+        broker: Broker,
+        tracker: Tracker,
+        recorder: Recorder,
+        clock: Clock,
+        telemetry: Telemetry,
+        chance: Callable[[], int],
+        defer: Callable[[Callable[[], None]], object],
+        activity_timeout_s: int,
+    ) -> None:
+        """`chance` returns 62 random bits; `defer` runs a callable in a later turn of the loop."""
+        self.tracker = tracker
+        self._ids = ids
+        self._broker = broker
+        self._recorder = recorder
+        self._clock = clock
+        self._telemetry = telemetry
+        self._chance = chance
+        self._defer = defer
+        self._activity_timeout_s = activity_timeout_s
+        self._tenants = {app.id: _Tenant(app, self._lifecycle(app)) for app in apps}
+        self._by_key = {tenant.app.key: tenant for tenant in self._tenants.values()}
+        self._departures: deque[Callable[[], None]] = deque()
+        self._is_sweeping = False
+        self._is_starting = True
+        self._is_draining = False
+        self._emptied: asyncio.Future[None] | None = None
+
+    # -- what the transport says -----------------------------------------------------------------------------------
+
+    def open(self, handshake: Handshake, connection: Connection) -> Live | None:
+        """Admit a connection whose upgrade was answered, or refuse it with error frame and close; None if refused."""
+        tenant = self._by_key.get(handshake.key)
+        refused = refusal(
+            handshake,
+            tenant.app if tenant is not None else None,
+            is_open=not (self._is_starting or self._is_draining),
+            has_room=tenant is None or not self._has_no_room(tenant),
+            connections=len(tenant.lives) if tenant is not None else 0,
+        )
+        if refused is not None:
+            code, sentence = refused
+            self._telemetry.connections_refused[code] += 1
+            connection.offer(frame.wire(frame.error(code, sentence)))
+            connection.close(code, sentence)
+            return None
+        assert tenant is not None, "a key nobody has is refused"
+        name = socket_id(self._chance())
+        while name in tenant.lives:
+            name = socket_id(self._chance())
+        now = self._now()
+        live = Live(tenant, Session(tenant.app, name), connection, now.monotonic_s)
+        tenant.lives[name] = live
+        self._telemetry.connections_opened += 1
+        connection.offer(frame.wire(frame.established(name, self._activity_timeout_s)))
+        if tenant.lifecycle.wanted:
+            self._recorder.record(tenant.lifecycle.opened(name, handshake.facts(), now))
+        return live
+
+    def receive(self, live: Live, text: str) -> None:
+        """Take one text message; messages of one connection must come in order."""
+        if live.ending is not None:
+            return
+        self._telemetry.frames_received += 1
+        for effect in live.session.receive(frame.decode(text), self._clock.monotonic()):
+            self._carry_out(live, effect)
+
+    def kick(self, live: Live, code: int, sentence: str, reason: str) -> None:
+        """Close a connection from this side: error frame, then close frame; `reason` is what its end is recorded under."""
+        if live.ending is None:
+            live.ending = (code, reason)
+            # Codes outside the protocol's own ranges would be misread by clients that act on error frames.
+            live.connection.offer(frame.wire(frame.error(code if code >= 4000 else None, sentence)))
+            live.connection.close(code, sentence)
+
+    def lost(self, live: Live, code: int, reason: str) -> None:
+        """Take leave of a connection that has ended; to be called exactly once for each that was admitted.
+
+        `code` is the close code that was received (1005, 1006: none) or sent; `reason` says what ended it (`client`,
+        `slow_consumer`, `protocol_error`, `message_too_large`, `connection_lost`, `internal_error`); an earlier `kick`
+        takes precedence.
+        """
+        tenant, session = live.tenant, live.session
+        del tenant.lives[live.socket_id]
+        if live.ending is None:
+            live.ending = (code, reason)
+        if self._emptied is not None and not self._emptied.done() and not any(t.lives for t in self._tenants.values()):
+            self._emptied.set_result(None)
+        for channel, member in session.channels.items():
+            if tenant.hub.unsubscribe(channel, live.socket_id):
+                self._broker.unsubscribe(tenant.app.id, channel)
+            self._departures.append(_bound(self._leave, live, channel, member))
+        self._departures.append(_bound(self._closed, live))
+        if not self._is_sweeping:
+            self._is_sweeping = True
+            self._defer(self._sweep)
+
+    # -- what the API says -----------------------------------------------------------------------------------------
+
+    def app(self, app_id: str) -> App | None:
+        """Return the app with this id."""
+        tenant = self._tenants.get(app_id)
+        return None if tenant is None else tenant.app
+
+    def app_by_key(self, key: str) -> App | None:
+        """Return the app with this key."""
+        tenant = self._by_key.get(key)
+        return None if tenant is None else tenant.app
+
+    def publish(self, publications: Sequence[Publication]) -> Awaitable[None] | None:
+        """Fan out, at once, what one app publishes over HTTP, and record it.
+
+        The caller must await the result, if there is one, before he answers: then the events are durable. Raises
+        RequestError 503 if there is no room to record; nothing was delivered then.
+        """
+        tenant = self._tenants[publications[0].app_id]
+        if self._has_no_room(tenant):
+            raise RequestError(503, "the event queue is full; try again later", reason="overloaded")
+        recorded = False
+        now = self._now() if tenant.lifecycle.wanted else None
+        for publication in publications:
+            self._telemetry.publications["http"] += 1
+            self._broker.publish(publication)
+            recipients = self._deliver(tenant, publication)
+            if now is not None:
+                records = tenant.lifecycle.published(publication, recipients, now)
+                self._recorder.record(records)
+                recorded = recorded or bool(records)
+        return self._recorder.committed() if recorded else None
+
+    def reject(self, app_id: str, reason: str, channel: str | None, event: str | None, size: int) -> None:
+        """Record that a publish over HTTP was refused; `reason` is one of the catalogue's."""
+        self._reject(self._tenants[app_id], "http", reason, channel, event, size, None)
+
+    def why_not_ready(self) -> list[str]:
+        """Return the reasons for not accepting work; empty when ready."""
+        reasons = []
+        if self._is_starting:
+            reasons.append("starting")
+        if self._is_draining:
+            reasons.append("shutting down")
+        if self._recorder.is_failing:
+            reasons.append("the outbox cannot be written")
+        full = sorted(tenant.app.id for tenant in self._tenants.values() if self._has_no_room(tenant))
+        if full and not self._recorder.is_failing:
+            reasons.append(f"the event queue is full for app {', '.join(full)}")
+        return reasons
+
+    # -- what the broker says --------------------------------------------------------------------------------------
+
+    def deliver_local(self, publication: Publication) -> Mapping[str, int]:
+        """Offer a publication to this node's subscribers; returns how many, by channel."""
+        tenant = self._tenants.get(publication.app_id)
+        return {} if tenant is None else self._deliver(tenant, publication)
+
+    # -- what bootstrap says ---------------------------------------------------------------------------------------
+
+    def recover(self, spans: Iterable[Span], linger_s: float) -> None:
+        """Close the books of this node's former life; to be called before the first connection is admitted."""
+        by_app: dict[str, list[Span]] = {}
+        for span in spans:
+            by_app.setdefault(span.app_id, []).append(span)
+        now = self._now()
+        for app_id, left in by_app.items():
+            tenant = self._tenants.get(app_id)
+            if tenant is None:  # the app was taken out of the file: nobody is left to be told
+                self._recorder.record([SpanClosed(span.app_id, span.kind, span.key) for span in left])
+            else:
+                self._recorder.record(tenant.lifecycle.recover(left, now, linger_s))
+
+    def started(self) -> None:
+        """Say that everything is in place: from now on the node is ready."""
+        self._is_starting = False
+
+    def tick(self) -> None:
+        """Let departures count whose linger is over; to be called several times a second."""
+        now: Instant | None = None
+        for tenant in self._tenants.values():
+            deadline = tenant.lifecycle.next_deadline()
+            if deadline is None:
+                continue
+            now = now or self._now()
+            if deadline <= now.monotonic_s:
+                self._recorder.record(tenant.lifecycle.expire(now))
+
+    async def drain(self, spread_s: float) -> None:
+        """Refuse newcomers with 4100 and send everybody home with 4200, evenly over `spread_s`; returns when all have gone.
+
+        A peer that does not answer the close frame is cut off by the transport after a while.
+        """
+        self._is_draining = True
+        lives = [live for tenant in self._tenants.values() for live in tenant.lives.values()]
+        started_at = self._clock.monotonic()
+        for position, live in enumerate(lives):
+            late = started_at + spread_s * position / len(lives) - self._clock.monotonic()
+            # Closing in clumps of what is due keeps the pace without a timer per connection.
+            if late > 0.01:
+                await asyncio.sleep(late)
+            self.kick(live, Code.RECONNECT, "the server is shutting down; reconnect", "shutdown")
+        if any(tenant.lives for tenant in self._tenants.values()):
+            self._emptied = asyncio.get_running_loop().create_future()
+            await self._emptied
+
+    def settle_departures(self, *, at_once: bool) -> None:
+        """Work off what the sweep has left; `at_once` also lets every lingering departure count now.
+
+        The latter is for an outbox that forgets: a later life could not close these books.
+        """
+        while self._departures:
+            self._departures.popleft()()
+        if at_once:
+            now = self._now()
+            for tenant in self._tenants.values():
+                self._recorder.record(tenant.lifecycle.expire(now._replace(monotonic_s=float("inf"))))
+
+    def connections(self) -> dict[str, int]:
+        """Return how many connections each app has on this node."""
+        return {app_id: len(tenant.lives) for app_id, tenant in self._tenants.items()}
+
+    # -- effects ---------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, live: Live, effect: fx.Effect) -> None:
+        tenant = live.tenant
+        match effect:
+            case fx.Reply(text):
+                live.connection.offer(frame.wire(text))
+            case fx.Publish(publication):
+                self._publish_client_event(live, publication)
+            case fx.Subscribe(channel, member):
+                self.tracker.enter(
+                    tenant.app.id,
+                    channel,
+                    live.socket_id,
+                    member,
+                    tenant.app.limits.presence_members,
+                    lambda diff: self._entered(live, member, diff),
+                )
+            case fx.Unsubscribe(channel, member):
+                if tenant.hub.unsubscribe(channel, live.socket_id):
+                    self._broker.unsubscribe(tenant.app.id, channel)
+                self._leave(live, channel, member)
+            case fx.Authenticated(channel):
+                self._recorder.record(tenant.lifecycle.authenticated(live.socket_id, channel, self._now()))
+            case fx.AuthFailed(channel, reason):
+                self._telemetry.frames_refused += 1
+                self._recorder.record(tenant.lifecycle.auth_failed(live.socket_id, channel, reason, self._now()))
+            case fx.Rejected(reason, channel, event, size):
+                self._reject(tenant, "client", reason, channel, event, size, live.socket_id)
+            case fx.Close(code, sentence):
+                self.kick(live, code, sentence, "protocol_error")
+
+    def _publish_client_event(self, live: Live, publication: Publication) -> None:
+        tenant = live.tenant
+        if self._has_no_room(tenant):
+            for effect in live.session.overloaded(publication):
+                self._carry_out(live, effect)
+            return
+        self._telemetry.publications["client"] += 1
+        self._broker.publish(publication)
+        recipients = self._deliver(tenant, publication)
+        if tenant.lifecycle.wanted:
+            self._recorder.record(tenant.lifecycle.published(publication, recipients, self._now()))
+
+    def _entered(self, live: Live, member: Member | None, diff: Diff) -> None:
+        tenant, channel = live.tenant, diff.channel
+        if diff.refused:
+            for effect in live.session.revoke(channel):
+                self._carry_out(live, effect)
+            return
+        if tenant.hub.subscribe(channel, live.socket_id, live.connection):
+            self._broker.subscribe(tenant.app.id, channel)
+        live.connection.offer(frame.wire(frame.subscription_succeeded(channel, diff.members)))
+        if diff.member_added is not None:
+            self._offer_others(tenant, channel, frame.member_added(channel, diff.member_added), live.socket_id)
+        if tenant.lifecycle.wanted:
+            self._recorder.record(tenant.lifecycle.subscribed(live.socket_id, diff, member, self._now()))
+
+    def _leave(self, live: Live, channel: str, member: Member | None) -> None:
+        self.tracker.leave(live.tenant.app.id, channel, live.socket_id, lambda diff: self._left(live, member, diff))
+
+    def _left(self, live: Live, member: Member | None, diff: Diff) -> None:
+        tenant, channel = live.tenant, diff.channel
+        if diff.member_removed is not None:
+            self._offer_others(tenant, channel, frame.member_removed(channel, diff.member_removed.user_id), live.socket_id)
+        if tenant.lifecycle.wanted:
+            self._recorder.record(tenant.lifecycle.unsubscribed(live.socket_id, diff, member, self._now()))
+
+    def _closed(self, live: Live) -> None:
+        assert live.ending is not None
+        code, reason = live.ending
+        now = self._now()
+        counters = {
+            "duration_ms": round((now.monotonic_s - live.opened_at) * 1000),
+            "received_messages": live.connection.received_messages,
+            "received_bytes": live.connection.received_bytes,
+            "sent_messages": live.connection.sent_messages,
+            "sent_bytes": live.connection.sent_bytes,
+        }
+        self._telemetry.connection_ended(live.tenant.app.id, live.socket_id, code, reason, **counters)
+        if live.tenant.lifecycle.wanted:
+            ending = {"code": code, "reason": reason, **counters}
+            self._recorder.record(live.tenant.lifecycle.closed(live.socket_id, ending, now))
+
+    def _sweep(self) -> None:
+        until = self._clock.monotonic() + _SLICE_S
+        while self._departures:
+            try:
+                self._departures.popleft()()
+            except Exception:  # one departure that fails must not keep the others from being recorded
+                logging.getLogger("rawpush.gateway").exception("a departure failed")
+            if self._clock.monotonic() >= until:
+                break
+        self._is_sweeping = bool(self._departures)
+        if self._is_sweeping:
+            self._defer(self._sweep)
+
+    # -- helpers ---------------------------------------------------------------------------------------------------
+
+    def _deliver(self, tenant: _Tenant, publication: Publication) -> dict[str, int]:
+        """The fan-out: one frame per channel, the same bytes to every subscriber, no object per subscriber."""
+        recipients: dict[str, int] = {}
+        left_out = publication.except_socket_id
+        for channel in publication.channels:
+            subscribers = tenant.hub.subscribers(channel)
+            count = len(subscribers)
+            if count:
+                user_id = publication.user_id if publication.from_client else None
+                data = frame.wire(frame.message(publication.event, channel, publication.data, user_id))
+                excluded = subscribers.get(left_out) if left_out is not None else None
+                if excluded is None:
+                    for connection in subscribers.values():
+                        connection.offer(data)
+                else:
+                    count -= 1
+                    for connection in subscribers.values():
+                        if connection is not excluded:
+                            connection.offer(data)
+            recipients[channel] = count
+            self._telemetry.deliveries += count
+        return recipients
+
+    def _offer_others(self, tenant: _Tenant, channel: str, text: bytes, except_socket_id: str) -> None:
+        data = frame.wire(text)
+        for name, connection in tenant.hub.subscribers(channel).items():
+            if name != except_socket_id:
+                connection.offer(data)
+
+    def _reject(
+        self, tenant: _Tenant, source: str, reason: str, channel: str | None, event: str | None, size: int, name: str | None
+    ) -> None:
+        self._telemetry.rejections[reason] += 1
+        if tenant.lifecycle.wanted:
+            self._recorder.record(tenant.lifecycle.rejected(reason, source, channel, event, size, name, self._now()))
+
+    def _has_no_room(self, tenant: _Tenant) -> bool:
+        """An app that wants no events makes none, so a full queue is no reason to refuse it anything."""
+        return bool(tenant.lifecycle.wanted) and self._recorder.is_full(tenant.app.id)
+
+    def _lifecycle(self, app: App) -> Lifecycle:
+        wanted = self._recorder.router.wanted.get(app.id, frozenset())
+        return Lifecycle(app.id, self._ids, wanted=wanted, linger_s=app.linger_s)
+
+    def _now(self) -> Instant:
+        return Instant(self._clock.monotonic(), self._clock.epoch_ms())
+
+
+def _bound(function: Callable[..., None], *values: object) -> Callable[[], None]:
+    return lambda: function(*values)

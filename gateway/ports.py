@@ -1,0 +1,194 @@
+"""The five seams between the node and the world, as Protocols; each is the whole conversation with one kind of device.
+
+The contract stands here and the suites in `tests/conformance` hold every implementation, and every fake, to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.core.delivery import Claim, Delivery, Settlement
+from gateway.core.lifecycle import Record, Span
+from gateway.core.publication import Publication
+from gateway.core.roster import Diff, Member
+
+
+class Clock(Protocol):
+    """Two clocks: deadlines and durations use the first, anything stored, stamped or signed uses the second."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards and know nothing of the calendar."""
+        ...
+
+    def epoch_ms(self) -> int:
+        """Return Unix milliseconds; may step in either direction."""
+        ...
+
+
+class Connection(Protocol):
+    """The device that carries one session's bytes.
+
+    Whatever ends it, the device tells the node exactly once (`Node.lost`), and never from inside one of these calls.
+    """
+
+    #: what has crossed the wire so far: messages and payload bytes
+    received_messages: int
+    received_bytes: int
+    sent_messages: int
+    sent_bytes: int
+
+    def offer(self, data: bytes) -> None:
+        """Take one finished WebSocket frame for sending, in order; `data` may be shared with a thousand others.
+
+        Never blocks and never raises. A connection that is closing drops it. A peer too slow to take it, so that more
+        than the bound would be waiting, is cut off, and the node told `slow_consumer`.
+        """
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Send what was offered, then a close frame; cut the line if the peer does not answer in time. Idempotent."""
+        ...
+
+
+class Broker(Protocol):
+    """Carries publications between nodes: at most once, in order per channel and origin.
+
+    Publications from other nodes come back through the callable given at construction; local ones never do.
+    """
+
+    def publish(self, publication: Publication) -> None:
+        """Hand the publication to all other nodes; the caller delivers to its own connections himself."""
+        ...
+
+    def subscribe(self, app_id: str, channel: str) -> None:
+        """This node has got its first subscriber of the channel."""
+        ...
+
+    def unsubscribe(self, app_id: str, channel: str) -> None:
+        """This node has lost its last subscriber of the channel."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """How full a channel is: `users` is None except on presence channels."""
+
+    subscribers: int
+    users: int | None = None
+
+
+class Tracker(Protocol):
+    """Judges occupancy and members across all nodes.
+
+    Changes to one channel take effect, and are answered, in the order of the calls. `then` is called exactly once per call
+    with the diff: by a tracker that never leaves the process before the call returns, by others later, on the event loop.
+    The questions are async because others may have to ask.
+    """
+
+    def enter(
+        self, app_id: str, channel: str, socket_id: str, member: Member | None, max_members: int, then: Callable[[Diff], None]
+    ) -> None:
+        """A connection joined; `diff.refused` if that would put more than `max_members` users on a presence channel."""
+        ...
+
+    def leave(self, app_id: str, channel: str, socket_id: str, then: Callable[[Diff], None]) -> None:
+        """A connection left; one that was not there changes nothing (a diff without changes)."""
+        ...
+
+    async def channels(self, app_id: str, prefix: str = "") -> Mapping[str, Occupancy]:
+        """Return every occupied channel whose name begins with `prefix`."""
+        ...
+
+    async def occupancy(self, app_id: str, channel: str) -> Occupancy:
+        """Return how full the channel is; an unoccupied one has no subscribers (and no users, if presence)."""
+        ...
+
+    async def members(self, app_id: str, channel: str) -> Sequence[Member]:
+        """Return the members of a presence channel, each user once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What is written in one transaction: records in order of occurrence, and the deliveries their events cause."""
+
+    records: tuple[Record, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What a former life of this node left behind."""
+
+    #: last sequence given out, by endpoint key
+    sequences: Mapping[str, int] = field(default_factory=dict)
+    #: spans still open
+    spans: tuple[Span, ...] = ()
+    #: (endpoint key, lane) pairs that hold undelivered deliveries
+    lanes: frozenset[tuple[str, int]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is still due to an endpoint: how many deliveries, and since when (Unix ms; None: nothing is due)."""
+
+    count: int = 0
+    oldest_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A delivery that was given up, with the settlement that did it."""
+
+    delivery: Delivery
+    settlement: Settlement
+
+
+class Outbox(Protocol):
+    """Durable events, spans and deliveries. Appended means durable, as far as the implementation promises it at all.
+
+    `append` is called by one writer at a time, and commits take effect in the order of the calls, each whole or not at
+    all. `claim` and `settle` are called by the delivery pool, at most one at a time per lane.
+    """
+
+    async def open(self) -> Recovery:
+        """Make ready and return what was left behind; called once, before anything else."""
+        ...
+
+    async def append(self, commit: Commit) -> None:
+        """Write the commit; on return it is durable. Raises OSError if it cannot be written: nothing of it was then."""
+        ...
+
+    async def claim(self, endpoint: str, lane: int, limit: int) -> Claim | None:
+        """Return the head of the lane, at most `limit` deliveries, oldest first; None if nothing is due.
+
+        Claiming changes nothing: until settled, the next claim returns the same head (perhaps longer). A head that was
+        settled DUE keeps its bounds and its attempts, whatever `limit` says.
+        """
+        ...
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Write what an attempt did; see `Settlement`. Settling what is no longer there changes nothing."""
+        ...
+
+    def is_full(self, app_id: str) -> bool:
+        """Tell whether the app must stop making work; never blocks. True only bars new work: `append` still accepts."""
+        ...
+
+    async def backlog(self, endpoint: str) -> Backlog:
+        """Return what is still due to the endpoint."""
+        ...
+
+    async def dead_letters(self, endpoint: str, limit: int = 100) -> Sequence[DeadLetter]:
+        """Return the newest dead letters of the endpoint, oldest of them first; never holds up a writer."""
+        ...
+
+    async def close(self) -> None:
+        """Write out what is pending and let go; closing twice is harmless."""
+        ...
+
+
+#: told by the recorder after each commit which lanes have got something to do
+Wake = Callable[[Iterable[tuple[str, int]]], None]

@@ -1,0 +1,120 @@
+"""Counters, the few wide log lines, and how they are printed. Never a secret, never a payload.
+
+Counters are plain integers that only go up; whoever exports them reads them. Gauges are not kept here at all: they are
+asked of whoever owns the thing counted, so that they cannot drift.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import Counter
+
+from gateway.core.delivery import Settlement, State
+from gateway.core.webhook import Endpoint
+
+connection_log = logging.getLogger("rawpush.connection")
+webhook_log = logging.getLogger("rawpush.webhook")
+gateway_log = logging.getLogger("rawpush.gateway")
+
+
+class Telemetry:
+    """What the gateway says of itself."""
+
+    def __init__(self) -> None:
+        self.connections_opened = 0
+        self.connections_closed: Counter[str] = Counter()  # by reason
+        self.connections_refused: Counter[int] = Counter()  # by code
+        self.frames_received = 0
+        self.frames_refused = 0
+        self.publications: Counter[str] = Counter()  # by source: http, client
+        self.rejections: Counter[str] = Counter()  # by reason
+        self.deliveries = 0  # frames offered in fan-outs
+        self.events: Counter[str] = Counter()  # lifecycle events recorded, by kind
+        self.attempts: Counter[tuple[str, str]] = Counter()  # by endpoint and `2xx`, `4xx`, ..., or the stage it failed at
+        self.dead_letters: Counter[str] = Counter()  # by endpoint
+
+    def connection_ended(self, app_id: str, socket_id: str, code: int, reason: str, **fields: object) -> None:
+        """Count and log the end of a connection: one line, with what it did."""
+        self.connections_closed[reason] += 1
+        _say(
+            connection_log, logging.INFO, "connection ended", app=app_id, socket_id=socket_id, code=code, reason=reason, **fields
+        )
+
+    def attempted(self, endpoint: Endpoint, settlement: Settlement) -> None:
+        """Count and log one webhook attempt: one line, with its outcome and what becomes of the request."""
+        outcome = settlement.outcome
+        status = None if outcome is None else outcome.status
+        result = f"{status // 100}xx" if status is not None else ("none" if outcome is None else outcome.stage.value)
+        self.attempts[endpoint.key, result] += 1
+        if settlement.state is State.DEAD:
+            self.dead_letters[endpoint.key] += settlement.count
+        level = logging.INFO if settlement.state is State.DELIVERED else logging.WARNING
+        _say(
+            webhook_log,
+            level,
+            f"webhook {settlement.state.value}",
+            endpoint=endpoint.key,
+            request=settlement.request_id,
+            lane=settlement.lane,
+            events=settlement.count,
+            attempt=settlement.attempts,
+            stage=None if outcome is None else outcome.stage.value,
+            status=status,
+            error=(outcome.error or None) if outcome is not None else None,
+            latency_ms=None if outcome is None else round(outcome.latency_ms, 1),
+            retry_in_ms=settlement.due_at_ms - settlement.at_ms if settlement.state is State.DUE else None,
+            given_up=settlement.reason or None,
+        )
+
+    def endpoint_changed(self, endpoint: Endpoint, state: str, why: str) -> None:
+        """Log that an endpoint is `healthy`, `backing off` or `disabled` from now on."""
+        level = logging.ERROR if state == "disabled" else logging.WARNING if state != "healthy" else logging.INFO
+        _say(webhook_log, level, f"endpoint {state}", endpoint=endpoint.key, why=why)
+
+    def note(self, level: int, sentence: str, **fields: object) -> None:
+        """Log something about the gateway as a whole."""
+        _say(gateway_log, level, sentence, **fields)
+
+
+def _say(log: logging.Logger, level: int, sentence: str, **fields: object) -> None:
+    if log.isEnabledFor(level):
+        log.log(level, sentence, extra={"fields": {name: value for name, value in fields.items() if value is not None}})
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people: time, level, sentence, fields. Control characters are escaped, so that no text forges a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", {})
+        shown = "".join(f" {name}={_plain(value)}" for name, value in fields.items())
+        stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
+        line = f"{stamp} {record.levelname.lower():7} {_escaped(record.getMessage())}{shown}"
+        return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+
+
+class JsonFormatter(logging.Formatter):
+    """A JSON object a line, for machines; times in RFC 3339 UTC."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {
+            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info is not None:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def _escaped(text: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _plain(value: object) -> str:
+    text = _escaped(str(value))
+    return json.dumps(text, ensure_ascii=False) if " " in text or '"' in text or not text else text
