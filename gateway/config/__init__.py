@@ -1,0 +1,29 @@
+"""The configuration: one TOML file and the environment, read into frozen records; every mistake is reported at once.
+
+`load(path, environ)` answers a `Config` or raises `ConfigError`. Relative paths start at the working directory. A secret
+may be written as `env:NAME` or `file:PATH`; `RAWPUSH_SECTION__SETTING` overrides any setting that stands once in a file.
+"""
+
+from __future__ import annotations
+
+from gateway.config.kind import printable, shown_duration, shown_url
+from gateway.config.reader import ConfigError, Problem, Resolved, Row, load, resolve
+from gateway.config.record import AppEntry, Config, Log, OutboxSettings, Server, Tls
+
+__all__ = [
+    "AppEntry",
+    "Config",
+    "ConfigError",
+    "Log",
+    "OutboxSettings",
+    "Problem",
+    "Resolved",
+    "Row",
+    "Server",
+    "Tls",
+    "load",
+    "printable",
+    "resolve",
+    "shown_duration",
+    "shown_url",
+]

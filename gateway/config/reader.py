@@ -1,0 +1,367 @@
+"""From the file and the environment to a `Config`, or to every mistake in them at once."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gateway.config.certificate import check_pair
+from gateway.config.kind import Kind, Wrong, described, nearest
+from gateway.config.place import Place, find_lines
+from gateway.config.record import AppEntry, Config
+from gateway.config.schema import FILE, NOT_YET, TABLES, Table
+from gateway.core.app import App
+from gateway.core.endpoint import Endpoint, check
+
+PREFIX = "RAWPUSH_"
+
+#: What Kubernetes puts into the environment for a service that is called like the product; nobody wrote it.
+_SERVICE_LINK = re.compile(r"RAWPUSH\w*_SERVICE_(HOST|PORT\w*)|RAWPUSH\w*_PORT_[0-9]+_(TCP|UDP|SCTP)\w*", re.ASCII)
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_SYNTAX = re.compile(r"(.*) \(at (?:line ([0-9]+), column ([0-9]+)|end of document)\)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake: the place (a key path with positions and names), a sentence, and the file and line where known."""
+
+    place: str
+    sentence: str
+    file: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        where = [self.file] if self.file else []
+        where += [str(self.line)] if self.file and self.line else []
+        return ": ".join(part for part in (":".join(where), self.place, self.sentence) if part)
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `problems` are all its mistakes, in the order of the file."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(problems)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting as it is in force: its place, its value as one writes it (secrets only as set), and where it came from."""
+
+    place: str
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A configuration and the origin of each of its values."""
+
+    config: Config
+    rows: tuple[Row, ...]
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Config:
+    """Return the configuration of a file; raises `ConfigError` with every mistake."""
+    return resolve(path, environ).config
+
+
+def resolve(path: Path, environ: Mapping[str, str]) -> Resolved:
+    """Return the configuration of a file and where each value came from; raises `ConfigError` with every mistake."""
+    reader = _Reader(path.name, environ)
+    document = reader.parse(path)
+    if document is not None:
+        reader.override(document)
+        config = reader.file(document)
+        if not reader.problems:
+            return Resolved(config, tuple(reader.rows))
+    raise ConfigError(sorted(reader.problems, key=lambda problem: problem.line or 0))
+
+
+class _Reader:
+    """Walks through one document, and keeps what it finds wrong."""
+
+    def __init__(self, file: str, environ: Mapping[str, str]) -> None:
+        self._file = file
+        self._environ = environ
+        self._lines: Mapping[Place, int] = {}
+        self._overridden: dict[Place, str] = {}
+        self.problems: list[Problem] = []
+        self.rows: list[Row] = []
+
+    # -- the document
+
+    def parse(self, path: Path) -> dict[str, Any] | None:
+        try:
+            content = path.read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+            self.problems.append(Problem("", f"cannot be read: {getattr(error, 'strerror', None) or error}", str(path)))
+            return None
+        if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            self._syntax("is UTF-16; save the file as UTF-8")
+            return None
+        try:
+            # Editors of one system put a byte order mark in front; it means nothing in UTF-8.
+            document = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            column = error.start - content.rfind(b"\n", 0, error.start)
+            byte = content[error.start]
+            self._syntax(f"column {column}: the byte 0x{byte:02x} is not UTF-8 (Latin-1?); save the file as UTF-8", line)
+            return None
+        try:
+            parsed = tomllib.loads(document)
+        except tomllib.TOMLDecodeError as error:
+            self._not_toml(str(error), document.count("\n") + 1)
+            return None
+        self._lines = find_lines(document)
+        return parsed
+
+    def override(self, document: dict[str, Any]) -> None:
+        """Put what the environment overrides into the document, and report variables that override nothing."""
+        known = {variable: (place, kind) for place, kind in _plain(FILE, ()) for variable in [_variable(place)]}
+        used = set(_references(document))
+        for variable in sorted(name for name in self._environ if name.startswith(PREFIX)):
+            value = self._environ[variable]
+            if variable not in known:
+                is_link = _SERVICE_LINK.fullmatch(variable) or _SERVICE_ADDRESS.match(value)
+                if variable not in used and not is_link:
+                    self._stray(variable, known)
+                continue
+            place, kind = known[variable]
+            table: Any = document
+            for name in place[:-1]:
+                table = table.setdefault(name, {}) if isinstance(table, dict) else None
+            if isinstance(table, dict):
+                table[place[-1]] = kind.parse(value)
+                self._overridden[place] = variable
+
+    def _stray(self, variable: str, known: Mapping[str, object]) -> None:
+        if variable.upper().startswith(PREFIX + "APPS__"):
+            sentence = 'apps cannot be set from the environment; write "env:NAME" for a secret in the file'
+        else:
+            same = [name for name in known if PREFIX + name.rsplit("__", 1)[-1] == variable]
+            close = same[0] if same else (nearest(variable, [name.lower() for name in known]) or "").upper()
+            sentence = "overrides nothing" + (f"; did you mean {close}?" if close else "")
+        self.problems.append(Problem(f"environment variable {variable}", sentence))
+
+    # -- the tables
+
+    def file(self, document: dict[str, Any]) -> Config:
+        sections = self._table(FILE, document, (), "")
+        raw_apps = self._list(document, (), "", "apps")
+        if not raw_apps and "apps" not in document:
+            self._wrong((), "", "no app: at least one [[apps]] table is needed")
+        apps = [self._app(raw, ("apps", position), f"apps[{position}]") for position, raw in enumerate(raw_apps)]
+        self._once("id", raw_apps, ("apps",), "apps", "another app")
+        self._once("key", raw_apps, ("apps",), "apps", "another app")
+        config = Config(**sections, apps=tuple(entry for entry in apps if entry is not None))
+        tls = config.server.tls
+        if tls is not None:
+            for name, sentence in check_pair(tls.cert, tls.key, datetime.now(UTC)):
+                self._wrong(("server", "tls", name), f"server.tls.{name}", sentence)
+        if config.server.drain_s > config.server.shutdown_timeout_s:
+            self._wrong(("server", "drain"), "server.drain", "must not be longer than shutdown_timeout")
+        return config
+
+    def _app(self, raw: object, place: Place, shown: str) -> AppEntry | None:
+        values = self._table(APP_TABLE, raw, place, shown)
+        if not isinstance(raw, dict):
+            return None
+        raw_endpoints = self._list(raw, place, shown, "webhooks")
+        app_id = values.get("id", "0")
+        endpoints = [self._endpoint(raw, app_id, place, shown, position) for position, raw in enumerate(raw_endpoints)]
+        self._once("name", raw_endpoints, (*place, "webhooks"), f"{shown}.webhooks", "another endpoint of this app")
+        limits = values.get("limits")
+        if limits is not None and limits.event_data > limits.request:
+            at = (*place, "limits", "event_data")
+            self._wrong(at, f"{shown}.limits.event_data", "must not be larger than request, which has to hold it")
+        if not {"id", "key", "secret"} <= values.keys():
+            return None
+        return AppEntry(App(**values), tuple(endpoint for endpoint in endpoints if endpoint is not None))
+
+    def _endpoint(self, raw: object, app_id: str, app: Place, app_shown: str, position: int) -> Endpoint | None:
+        name = raw.get("name") if isinstance(raw, dict) else None
+        place = (*app, "webhooks", position)
+        shown = f"{app_shown}.webhooks[{position}]" + (f' "{name}"' if isinstance(name, str) and name else "")
+        before = len(self.problems)
+        values = self._table(WEBHOOK_TABLE, raw, place, shown)
+        if not isinstance(raw, dict):
+            return None
+        retry = raw.get("retry")
+        if isinstance(retry, dict) and retry.get("schedule") and {"initial", "factor"} & retry.keys():
+            self._wrong((*place, "retry"), f"{shown}.retry", "schedule replaces initial and factor; give one or the other")
+        reported = {problem.place for problem in self.problems[before:]}
+        # What is missing has been reported; with something in its place the rest can be checked all the same.
+        stand_in = {"name": "x", "url": "https://receiver.invalid/", "secrets": ("x" * 32,)}
+        endpoint = Endpoint(app_id=app_id, **{**stand_in, **values})
+        for setting, sentence in check(endpoint):
+            at = f"{shown}.{setting}"
+            if at not in reported:
+                self._wrong((*place, *setting.split(".")), at, sentence)
+        return endpoint
+
+    def _table(self, table: Table, raw: object, place: Place, shown: str) -> dict[str, Any]:
+        """Read a table's settings and inner tables into values for its record, without what is absent or wrong."""
+        if not isinstance(raw, dict):
+            self._wrong(place, shown, f"must be a table, not {described(raw)}")
+            return {}
+        for key in raw:
+            if key not in table.names:
+                self._unknown(key, table, place, shown)
+        values: dict[str, Any] = {}
+        defaults = table.defaults()
+        for name, kind in table.settings.items():
+            at = _join(shown, name)
+            if name in raw:
+                try:
+                    value = kind.read(raw[name], self._environ)
+                except Wrong as wrong:
+                    for behind, sentence in wrong.found:
+                        self._wrong((*place, name), at + behind, sentence)
+                    if wrong.partial is not None:
+                        values[name + kind.suffix] = wrong.partial
+                else:
+                    values[name + kind.suffix] = value
+                    self._row((*place, name), at, kind, value, raw[name])
+            elif name in defaults:
+                self.rows.append(Row(at, kind.show(defaults[name]), "default"))
+            else:
+                self._wrong(place, shown, f'needs the setting "{name}"')
+        for name, inner in table.tables.items():
+            at = _join(shown, name)
+            required = inner.settings.keys() - inner.defaults().keys()
+            if required and name not in raw:
+                self.rows.append(Row(at, "(none)", "default"))
+                continue
+            found = self._table(inner, raw.get(name, {}), (*place, name), at)
+            if required <= found.keys():
+                values[name] = inner.record(**found)
+        return values
+
+    def _list(self, raw: Mapping[str, Any], place: Place, shown: str, name: str) -> list[object]:
+        """Return the entries of a list of tables; each is judged by whoever reads it."""
+        entries = raw.get(name, [])
+        if isinstance(entries, list):
+            return entries
+        at = _join(shown, name)
+        brackets = "[[" + ".".join(str(part) for part in (*place, name) if isinstance(part, str)) + "]]"
+        self._wrong((*place, name), at, f"must be a list of tables (with the header {brackets}), not {described(entries)}")
+        return []
+
+    def _once(self, name: str, raws: Sequence[object], place: Place, shown: str, other: str) -> None:
+        """Report each value of a setting that stands in two entries."""
+        seen: dict[str, int] = {}
+        for position, raw in enumerate(raws):
+            value = raw.get(name) if isinstance(raw, dict) else None
+            if not isinstance(value, str):
+                continue
+            if value in seen:
+                line = self._line((*place, seen[value], name))
+                where = f"{shown}[{seen[value]}]" + (f", line {line}" if line else "")
+                self._wrong((*place, position, name), f"{shown}[{position}].{name}", f'"{value}" belongs to {other} ({where})')
+            seen.setdefault(value, position)
+
+    # -- what is said
+
+    def _unknown(self, key: str, table: Table, place: Place, shown: str) -> None:
+        at = _join(shown, key)
+        if key in NOT_YET and (table is FILE or table is APP_TABLE):
+            sentence = f"unknown setting: {NOT_YET[key]} not in this version"
+        elif key in table.hints:
+            sentence = f"unknown setting: {table.hints[key]}"
+        else:
+            homes = [header for header, other in TABLES.items() if key in other.names]
+            close = nearest(key, table.names)
+            if homes:
+                sentence = f"unknown setting here: it belongs in {' or '.join(homes)}"
+            elif close:
+                sentence = f'unknown setting; did you mean "{close}"?'
+            else:
+                sentence = f"unknown setting; known here: {', '.join(table.names)}"
+        self._wrong((*place, key), at, sentence)
+
+    def _wrong(self, place: Place, shown: str, sentence: str) -> None:
+        variable = self._overridden.get(place)
+        if variable is not None:
+            self.problems.append(Problem(f"environment variable {variable}", sentence))
+        else:
+            self.problems.append(Problem(shown, sentence, self._file, self._line(place)))
+
+    def _not_toml(self, message: str, last_line: int) -> None:
+        message = message.replace("Cannot overwrite a value", "Cannot overwrite a value: it is set twice")
+        found = _SYNTAX.fullmatch(message)
+        if found and found[2]:
+            self._syntax(f"column {found[3]}: not TOML: {found[1]}", int(found[2]))
+        else:
+            self._syntax(f"not TOML: {found[1] if found else message} (at the end of the file)", last_line)
+
+    def _syntax(self, sentence: str, line: int | None = None) -> None:
+        self.problems.append(Problem("", sentence, self._file, line))
+
+    def _row(self, place: Place, shown: str, kind: Kind, value: Any, raw: object) -> None:
+        variable = self._overridden.get(place)
+        line = self._line(place)
+        source = f"environment {variable}" if variable else f"{self._file}:{line}" if line else self._file
+        if kind.is_secret:
+            found = sorted(set(_texts(raw)))
+            references = [text for text in found if text.startswith(("env:", "file:"))]
+            source += "".join(f", {reference}" for reference in references)
+        self.rows.append(Row(shown, kind.show(value), source))
+
+    def _line(self, place: Place) -> int | None:
+        """The line of a place, or of what it stands in."""
+        for end in range(len(place), 0, -1):
+            if place[:end] in self._lines:
+                return self._lines[place[:end]]
+        return None
+
+
+APP_TABLE = FILE.lists["apps"]
+WEBHOOK_TABLE = APP_TABLE.lists["webhooks"]
+
+
+def _plain(table: Table, place: Place) -> Iterator[tuple[Place, Kind]]:
+    """Every setting that an environment variable can override: those that stand once in a file and hold no secret."""
+    for name, kind in table.settings.items():
+        if kind.is_plain:
+            yield (*place, name), kind
+    for name, inner in table.tables.items():
+        yield from _plain(inner, (*place, name))
+
+
+def _variable(place: Place) -> str:
+    return PREFIX + "__".join(str(name).upper() for name in place)
+
+
+def _texts(raw: object) -> Iterator[str]:
+    """Every text in a value, however deep."""
+    match raw:
+        case str():
+            yield raw
+        case list():
+            for value in raw:
+                yield from _texts(value)
+        case dict():
+            for value in raw.values():
+                yield from _texts(value)
+
+
+def _references(document: object) -> Iterator[str]:
+    """The environment variables a document names as the place of a secret."""
+    return (value.removeprefix("env:") for value in _texts(document) if value.startswith("env:"))
+
+
+def _join(shown: str, name: str) -> str:
+    part = name if _BARE.fullmatch(name) else f'"{name}"'
+    return f"{shown}.{part}" if shown else part
