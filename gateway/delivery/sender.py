@@ -1,0 +1,302 @@
+"""One attempt over HTTP, through aiohttp's client.
+
+Each endpoint has a session and a connection pool of its own; nothing is shared but the name resolver, which asks name servers
+without threads, so that one that hangs keeps nobody else waiting. Redirects are not followed, proxies not used, cookies not
+kept, bodies not unpacked.
+
+A connection that the receiver closes in the very moment a request goes out on it is an ordinary failed attempt: whether the
+receiver had read the request nobody can know, and the retry carries the same id. Idle connections are dropped before
+common receivers would, which makes this rare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from typing import Protocol
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from gateway.core.delivery import Outcome, Stage
+from gateway.core.retry import parse_retry_after
+from gateway.core.webhook import Endpoint
+from gateway.delivery.address import refusal
+
+#: Seconds a connection is kept without a request: less than the 5 s after which Node and uvicorn close theirs.
+IDLE_S = 4.0
+
+#: How much of an answer's body is kept for the log, in bytes.
+BODY_HEAD = 4096
+
+#: How long the body may take once the status is known, in seconds. The status has decided by then; what remains is the
+#: head of a text for the log, and a receiver that drips it must not hold up a lane.
+BODY_PATIENCE_S = 1.0
+
+#: What the kernel takes in on our behalf, in bytes: answers are small, and a flood should stop at the sender's side.
+_RECEIVE_BUFFER = 32_768
+
+#: from this size on, in bytes, a body is handed over in pieces
+_LARGE = 1 << 20
+
+#: aiohttp's own ideas about these would stand beside ours
+_UNSET = ("User-Agent", "Content-Type", "Accept", "Accept-Encoding")
+
+
+class Sender(Protocol):
+    """Makes one attempt; knows nothing of retries."""
+
+    async def send(self, endpoint: Endpoint, headers: Mapping[str, str], body: bytes) -> Outcome:
+        """POST the body with exactly these headers (and those HTTP itself needs); raises nothing but CancelledError."""
+        ...
+
+    async def forget(self, endpoint_key: str) -> None:
+        """Let go of the endpoint's connections: it is gone, or different."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything; an attempt after this is refused. Closing twice is harmless."""
+        ...
+
+
+class HttpSender:
+    """See `Sender`. Needs a running event loop from the first attempt on.
+
+    `private_allowed=False` refuses private and loopback addresses beside those that are always refused. `tls` is the
+    context for https, `resolver` the name resolver; by default the system's certificates and name servers.
+    """
+
+    def __init__(
+        self, *, private_allowed: bool = True, tls: ssl.SSLContext | None = None, resolver: AbstractResolver | None = None
+    ) -> None:
+        self._private_allowed = private_allowed
+        self._tls = tls
+        self._resolver = resolver
+        self._peers: dict[str, _Peer] = {}
+        self._is_closed = False
+
+    async def send(self, endpoint: Endpoint, headers: Mapping[str, str], body: bytes) -> Outcome:
+        started = time.perf_counter()
+        peer: _Peer | None = None
+        try:
+            _check(headers)
+            peer = await self._peer(endpoint)
+            peer.under_way += 1
+            async with peer.session.post(peer.url, data=_data(body), headers=headers, allow_redirects=False) as response:
+                wishes = response.headers.getall("Retry-After", ())
+                return Outcome(
+                    Stage.ANSWERED,
+                    (time.perf_counter() - started) * 1000,
+                    response.status,
+                    # two of them contradict each other
+                    parse_retry_after(wishes[0], time.time()) if len(wishes) == 1 else None,
+                    await _head(response),
+                )
+        except Exception as error:  # noqa: BLE001 -- a lane must hear of every end of an attempt; _judge logs what it does not know
+            stage, sentence = _judge(error, endpoint)
+            return Outcome(stage, (time.perf_counter() - started) * 1000, error=sentence)
+        finally:
+            if peer is not None:
+                peer.under_way -= 1
+                await peer.close_if_done()
+
+    async def forget(self, endpoint_key: str) -> None:
+        peer = self._peers.pop(endpoint_key, None)
+        if peer is not None:
+            peer.is_retired = True
+            await peer.close_if_done()
+
+    async def close(self) -> None:
+        self._is_closed = True
+        for key in list(self._peers):
+            await self.forget(key)
+        if self._resolver is not None:
+            await self._resolver.close()
+
+    async def _peer(self, endpoint: Endpoint) -> _Peer:
+        if self._is_closed:
+            raise _Refused("the sender is closed")
+        peer = self._peers.get(endpoint.key)
+        if peer is not None and (peer.endpoint is endpoint or peer.endpoint == endpoint):
+            return peer
+        if peer is not None:
+            await self.forget(endpoint.key)
+        url = _target(endpoint.url)
+        if (why := self._refusal(url.host or "")) is not None:
+            raise _Refused(why)
+        if self._resolver is None:
+            self._resolver = aiohttp.AsyncResolver()
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        connector = aiohttp.TCPConnector(
+            limit=endpoint.concurrency,
+            keepalive_timeout=IDLE_S,
+            resolver=_Guard(self._resolver, self._refusal),
+            socket_factory=_make_socket,
+            ssl=self._tls,
+        )
+        session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=endpoint.timeout_s),
+            skip_auto_headers=_UNSET,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            read_bufsize=BODY_HEAD,
+        )
+        peer = self._peers[endpoint.key] = _Peer(endpoint, url, session)
+        return peer
+
+    def _refusal(self, address: str) -> str | None:
+        """Return why nothing may be sent to this address; a name is judged when it has been looked up."""
+        try:
+            ip_address(address)
+        except ValueError:
+            return None
+        why = refusal(address, private_allowed=self._private_allowed)
+        return None if why is None else f"{address} is {why}, nothing may be sent there"
+
+
+class _Refused(Exception):
+    """This side will not send it; the text says why."""
+
+
+class _Peer:
+    """One endpoint's receiver, and what it is reached through."""
+
+    __slots__ = ("endpoint", "is_retired", "session", "under_way", "url")
+
+    def __init__(self, endpoint: Endpoint, url: URL, session: aiohttp.ClientSession) -> None:
+        self.endpoint = endpoint
+        self.url = url
+        self.session = session
+        self.under_way = 0
+        self.is_retired = False
+
+    async def close_if_done(self) -> None:
+        """Let go of the connections once nobody needs them: an attempt under way goes on to its end."""
+        if self.is_retired and not self.under_way:
+            await self.session.close()
+
+
+class _Guard(AbstractResolver):
+    """Lets through only addresses that may be sent to: the ones judged are the ones used, there is no second look-up."""
+
+    def __init__(self, inner: AbstractResolver, refusal_of: Callable[[str], str | None]) -> None:
+        self._inner = inner
+        self._refusal_of = refusal_of
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
+        found = await self._inner.resolve(host, port, family)
+        why = [self._refusal_of(result["host"]) for result in found]
+        allowed = [result for result, refused in zip(found, why, strict=True) if refused is None]
+        if found and not allowed:
+            raise _Refused(why[0])  # found and none allowed: there is a reason for each
+        return allowed
+
+    async def close(self) -> None:
+        """The inner one is shared, and not ours to close."""
+
+
+def _check(headers: Mapping[str, str]) -> None:
+    """Raise _Refused where a header cannot be sent, before a connection is made for it, and without quoting it."""
+    for name, value in headers.items():
+        text = name + value
+        if "\r" in text or "\n" in text or "\0" in text:
+            raise _Refused("a header holds a control character")
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeError:
+                raise _Refused("a header holds what is no text") from None
+
+
+def _data(body: bytes) -> bytes | io.BytesIO:
+    """Return the body in the form aiohttp wants it: it warns of large bytes, since writing them holds up the loop."""
+    return body if len(body) < _LARGE else io.BytesIO(body)
+
+
+async def _head(response: aiohttp.ClientResponse) -> bytes:
+    """Return the head of the body; if there is more, or it drips, the connection is ended and the status stands."""
+    head = b""
+    try:
+        async with asyncio.timeout(BODY_PATIENCE_S):
+            while len(head) <= BODY_HEAD:
+                some = await response.content.read(BODY_HEAD + 1 - len(head))
+                if not some:
+                    return head
+                head += some
+    except (TimeoutError, aiohttp.ClientError):
+        pass  # the status has decided
+    if response.connection is not None and response.connection.transport is not None:
+        # close() would go on reading what a flood has in flight, over TLS for half a minute
+        response.connection.transport.abort()
+    response.close()
+    return head[:BODY_HEAD]
+
+
+def _target(url: str) -> URL:
+    """Return the URL to send to. Raises _Refused with a sentence that does not quote it: it may hold a secret."""
+    try:
+        target = URL(url)
+    except ValueError:
+        raise _Refused("the URL cannot be read") from None
+    if target.scheme not in ("http", "https") or not target.host:
+        raise _Refused("the URL is not http:// or https:// with a host")
+    if target.user is not None or target.password is not None:
+        raise _Refused("the URL holds user information")
+    return target.with_fragment(None)
+
+
+def _judge(error: Exception, endpoint: Endpoint) -> tuple[Stage, str]:
+    """Return how far an attempt came that ended in this exception, and a sentence without secrets."""
+    host = ""
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError):
+        host = f"[{error.host}]:{error.port}" if ":" in error.host else f"{error.host}:{error.port}"
+    match error:
+        case _Refused():
+            return Stage.REFUSED, str(error)
+        case aiohttp.ClientConnectorDNSError():
+            return Stage.DNS, f"cannot resolve {error.host}: {_reason(error.os_error)}"
+        case aiohttp.ClientConnectorCertificateError():
+            return Stage.TLS, f"no TLS with {host}: {_reason(error.certificate_error)}"
+        case aiohttp.ClientSSLError():
+            return Stage.TLS, f"no TLS with {host}: {_reason(error.os_error)}"
+        case aiohttp.ClientConnectorError():
+            return Stage.CONNECT, f"cannot connect to {host}: {_reason(error.os_error)}"
+        case TimeoutError():
+            return Stage.TIMEOUT, f"no answer within {endpoint.timeout_s:g} s"
+        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError() | aiohttp.http.HttpProcessingError():
+            return Stage.PROTOCOL, f"what came back is no HTTP answer, or has too much header: {type(error).__name__}"
+        case aiohttp.ServerDisconnectedError():
+            return Stage.SEND, "the receiver closed the connection without an answer"
+        case OSError():
+            return Stage.SEND, _reason(error)
+        case ValueError():
+            # The text would quote the header, which may be a secret.
+            return Stage.REFUSED, "a header or the URL holds what cannot be sent"
+    logging.getLogger("rawpush.webhook").exception(
+        "an attempt failed in an unforeseen way", exc_info=error, extra={"fields": {"endpoint": endpoint.key}}
+    )
+    return Stage.SEND, type(error).__name__
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate not accepted, {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "handshake failed").lower().replace("_", " ")
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def _make_socket(info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
+    sock = socket.socket(info[0], info[1], info[2])
+    # Before connecting, or the window has been promised already.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    return sock
