@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import frame, ident
@@ -47,7 +47,6 @@ def test_channel_names(row: dict[str, Any]) -> None:
         )
 
 
-@settings(max_examples=60)
 @given(st.integers(0, 2**62 - 1))
 def test_socket_ids_are_what_every_sdk_demands(chance: int) -> None:
     socket_id = ident.socket_id(chance)

@@ -1,0 +1,88 @@
+"""Answers: JSON objects, whatever happened.
+
+A reply is one write of finished bytes. aiohttp's own response builds a dictionary of headers first and asks many questions
+that have always the same answer here; that was half of what a publish cost.
+"""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from functools import lru_cache
+
+import orjson
+from aiohttp import HttpVersion10, web
+from aiohttp.abc import AbstractStreamWriter
+
+from gateway.core.error import RequestError
+
+#: seconds until trying again makes sense, for refusals that pass by themselves
+_RETRY_AFTER = {429: "1", 503: "1"}
+
+
+class Reply(web.StreamResponse):
+    """A JSON object as a response, with a content type that has no charset, since some SDKs compare it exactly."""
+
+    def __init__(self, status: int, answer: dict[str, object], **headers: str) -> None:
+        super().__init__(status=status)
+        self._answer = orjson.dumps(answer)
+        self._extra = "".join([f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()])
+        self._is_last = False
+        self._has_body = True
+        self._writer: AbstractStreamWriter | None = None
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection can be used again; known once prepared."""
+        return not self._is_last
+
+    def force_close(self) -> None:
+        """Close the connection after this reply, and say so."""
+        self._is_last = True
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """Take note of what is asked of the connection."""
+        if self._is_last or not request.keep_alive:
+            self._is_last = True
+            self._extra += "Connection: close\r\n"
+        elif request.version == HttpVersion10:
+            self._extra += "Connection: keep-alive\r\n"
+        self._has_body = request.method != "HEAD"
+        self._writer = request.writer
+        return request.writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write it all; raises ConnectionError if the client is gone."""
+        if self._writer is None:
+            raise RuntimeError("a reply must be prepared before it is written")
+        head = (
+            f"HTTP/1.1 {self.status} {self.reason}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(self._answer)}\r\nDate: {_date(int(time.time()))}\r\n{self._extra}\r\n"
+        ).encode("ascii")
+        await self._writer.write(head + self._answer if self._has_body else head)
+        # a client that sends and sends but does not read is made to wait
+        await self._writer.drain()
+
+
+def refuse(error: RequestError) -> Reply:
+    """Return the reply that tells the client what is wrong and, where it can be told, where."""
+    answer: dict[str, object] = {"error": error.sentence}
+    if error.where is not None:
+        answer["where"] = error.where
+    if error.status in _RETRY_AFTER:
+        return Reply(error.status, answer, Retry_After=_RETRY_AFTER[error.status])
+    reply = Reply(error.status, answer)
+    if error.status in (408, 413):
+        # the rest of the body is not waited for
+        reply.force_close()
+    return reply
+
+
+def wrong_method(allowed: str) -> Reply:
+    """Return the reply to a method that a path does not know."""
+    return Reply(405, {"error": f"this path takes {allowed}"}, Allow=allowed)
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)

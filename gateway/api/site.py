@@ -1,0 +1,216 @@
+"""The HTTP API's front: which path is whose, and what surrounds every handler.
+
+Theory of operation
+-------------------
+aiohttp parses requests and calls `Site._handle`. That finds the route and the app, reads the body, has the signature
+checked over the very bytes received, and only then lets a handler look at anything. Whatever happens, the answer is a
+JSON object, and before the signature was checked it tells nothing that the request did not say itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.api import channel, event, status
+from gateway.api.call import Call, read_body
+from gateway.api.reply import Reply, refuse, wrong_method
+from gateway.core.auth import decode_text, spellings, verify_request
+from gateway.core.error import RequestError
+from gateway.node import Node
+from gateway.ports import Clock
+
+logger = logging.getLogger("rawpush.api")
+
+Handler = Callable[[Call], Awaitable[dict[str, object]]]
+
+#: seconds an idle connection is kept: longer than client pools with a bound of their own (60 to 90 s), so that the client
+#: closes first and no publish meets a connection that is just being closed
+_KEEP_ALIVE_S = 120.0
+#: seconds what is left of a refused body is read and dropped, so that the client gets to read why
+_LINGER_S = 5.0
+#: seconds a request that was cut off has for its own clean-up
+_CUT_OFF_S = 0.1
+
+#: one line per request would say what the counters say; aiohttp then does not even take the time
+_SILENT = logging.Logger("rawpush.access", logging.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method, and a path cut at its slashes; an empty segment stands for the app, and a second one for a channel."""
+
+    method: str
+    path: tuple[str, ...]
+    handler: Handler
+    #: its refusals are refused publishes, and recorded
+    publishes: bool = False
+
+
+#: for requests with a right signature; the busiest first
+SIGNED = (
+    Route("POST", ("apps", "", "events"), event.publish, publishes=True),
+    Route("POST", ("apps", "", "batch_events"), event.publish_batch, publishes=True),
+    Route("GET", ("apps", "", "channels"), channel.channels),
+    Route("GET", ("apps", "", "channels", ""), channel.channel),
+    Route("GET", ("apps", "", "channels", "", "users"), channel.users),
+)
+
+#: for everybody
+OPEN: Mapping[str, Callable[[Node], tuple[int, dict[str, object]]]] = {
+    "/healthz": status.health,
+    "/readyz": status.readiness,
+}
+
+
+class Site:
+    """Answers the requests on the connections handed to it; see `protocol`. Make it on the running event loop.
+
+    `path_prefix` is where the API is mounted (`/rt`, or empty). Everything is also there without it, for proxies that
+    strip it.
+    """
+
+    def __init__(self, *, node: Node, clock: Clock, path_prefix: str = "") -> None:
+        self._node = node
+        self._clock = clock
+        self._prefix = path_prefix.rstrip("/")
+        self._server = web.Server(self._handle)
+        self._running = 0
+        self._idle = asyncio.Event()
+        self.is_stopping = False
+
+    def protocol(self) -> asyncio.Protocol:
+        """Return a protocol for one connection: call `connection_made`, then `data_received` with all bytes, from the first."""
+        return _Connection(self, self._server)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Close idle connections at once, and the others as their requests are answered, at the latest after `timeout_s`."""
+        self.is_stopping = True
+        self._server.pre_shutdown()
+        try:
+            async with asyncio.timeout(timeout_s):
+                if self._running:
+                    await self._idle.wait()
+        except TimeoutError:
+            logger.warning("requests were cut off", extra={"fields": {"requests": self._running}})
+        await self._server.shutdown(_CUT_OFF_S)
+
+    async def _handle(self, request: web.BaseRequest) -> Reply:
+        self._running += 1
+        try:
+            reply = await self._answer(request)
+        except RequestError as error:
+            reply = refuse(error)
+        except Exception:
+            path = request.raw_path.partition("?")[0]
+            logger.exception("a request failed", extra={"fields": {"method": request.method, "path": path}})
+            reply = refuse(RequestError(500, "the gateway could not answer; its log says why"))
+        finally:
+            self._running -= 1
+        if self.is_stopping:
+            reply.force_close()
+            if not self._running:
+                self._idle.set()
+        return reply
+
+    async def _answer(self, request: web.BaseRequest) -> Reply:
+        method = request.method
+        path, _, query = _origin_form(request.raw_path).partition("?")
+        local = path.removeprefix(self._prefix) if self._prefix and path.startswith(f"{self._prefix}/") else path
+        if local in OPEN:
+            if method not in ("GET", "HEAD"):
+                return wrong_method("GET, HEAD")
+            return Reply(*OPEN[local](self._node))
+
+        segments = local.split("/")[1:]
+        route = _find(segments)
+        if route is None:
+            raise RequestError(404, "there is nothing at this path")
+        if method != route.method and (method != "HEAD" or route.method != "GET"):
+            return wrong_method("GET, HEAD" if route.method == "GET" else route.method)
+        app = self._node.app(decode_text(segments[1]))
+        if app is None:
+            raise RequestError(404, "there is no app with the id in the path")
+
+        body = b""
+        try:
+            body = await read_body(request, app.limits.request)
+            parameters = verify_request(
+                app,
+                method=method,
+                paths=spellings(path, self._prefix),
+                query=query,
+                body=body,
+                now_s=self._clock.epoch_ms() / 1000,
+            )
+        except RequestError as error:
+            if route.publishes and error.reason is not None:
+                self._node.reject(app.id, error.reason, None, None, len(body) or request.content_length or 0)
+            raise
+        if not app.enabled:
+            raise RequestError(403, "the app is disabled")
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise RequestError(415, "send the body as it is, without a Content-Encoding")
+        name = decode_text(segments[3]) if len(segments) > 3 else ""
+        return Reply(200, await route.handler(Call(self._node, app, parameters, body, name)))
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's protocol, with JSON also for what is not HTTP, and closed for good when its loop ends."""
+
+    __slots__ = ("_site",)
+
+    def __init__(self, site: Site, server: web.Server) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=_KEEP_ALIVE_S,
+            access_log=_SILENT,
+            lingering_time=_LINGER_S,
+            # signatures are made over the bytes that were sent
+            auto_decompress=False,
+        )
+        self._site = site
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._site.is_stopping:
+            self.force_close()
+
+    async def start(self) -> None:
+        try:
+            await super().start()
+        finally:
+            # the base class leaves an idle connection open when it is told to close
+            self.force_close()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> Reply:
+        logger.debug("a request could not be read", exc_info=exc)
+        reply = refuse(RequestError(status, "the request is not well-formed HTTP, or its head is too large"))
+        reply.force_close()
+        return reply
+
+
+def _find(segments: list[str]) -> Route | None:
+    for route in SIGNED:
+        if len(route.path) == len(segments) and all(map(_fits, route.path, segments)):
+            return route
+    return None
+
+
+def _fits(fixed: str, segment: str) -> bool:
+    return fixed == segment if fixed else segment != ""
+
+
+def _origin_form(target: str) -> str:
+    """Return path and query of a request target; proxies may send the absolute form (RFC 9112 section 3.2.2)."""
+    if target.startswith("/"):
+        return target
+    _, scheme, rest = target.partition("://")
+    return "/" + rest.partition("/")[2] if scheme else target
