@@ -47,5 +47,5 @@ def kind_of(name: str) -> Kind:
 
 
 def is_legal(name: str, max_length: int = 164) -> bool:
-    """Tell whether a client may subscribe to, or a backend publish to, a channel of this name (Pusher protocol: channel names)."""
+    """Tell whether a channel may have this name, for subscribing and for publishing (Pusher protocol: channel names)."""
     return len(name) <= max_length and _LEGAL.fullmatch(name) is not None

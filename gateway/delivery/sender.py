@@ -131,16 +131,12 @@ class HttpSender:
         url = _target(endpoint.url)
         if (why := self._refusal(url.host or "")) is not None:
             raise _Refused(why)
-        if self._resolver is None:
-            self._resolver = aiohttp.AsyncResolver()
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
         connector = aiohttp.TCPConnector(
             limit=endpoint.concurrency,
             keepalive_timeout=IDLE_S,
-            resolver=_Guard(self._resolver, self._refusal),
+            resolver=_Guard(self._names, self._refusal),
             socket_factory=_make_socket,
-            ssl=self._tls,
+            ssl=self._context() if url.scheme == "https" else True,
         )
         session = aiohttp.ClientSession(
             connector=connector,
@@ -152,6 +148,18 @@ class HttpSender:
         )
         peer = self._peers[endpoint.key] = _Peer(endpoint, url, session)
         return peer
+
+    # Both are made when they are first needed: most endpoints beside a gateway are reached by address, without TLS.
+
+    def _names(self) -> AbstractResolver:
+        if self._resolver is None:
+            self._resolver = aiohttp.AsyncResolver()
+        return self._resolver
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
 
     def _refusal(self, address: str) -> str | None:
         """Return why nothing may be sent to this address; a name is judged when it has been looked up."""
@@ -188,12 +196,12 @@ class _Peer:
 class _Guard(AbstractResolver):
     """Lets through only addresses that may be sent to: the ones judged are the ones used, there is no second look-up."""
 
-    def __init__(self, inner: AbstractResolver, refusal_of: Callable[[str], str | None]) -> None:
+    def __init__(self, inner: Callable[[], AbstractResolver], refusal_of: Callable[[str], str | None]) -> None:
         self._inner = inner
         self._refusal_of = refusal_of
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
+        found = await self._inner().resolve(host, port, family)
         why = [self._refusal_of(result["host"]) for result in found]
         allowed = [result for result, refused in zip(found, why, strict=True) if refused is None]
         if found and not allowed:
