@@ -1,0 +1,361 @@
+"""One WebSocket: bytes in, texts to the node, and what the node offers out again.
+
+A connection passes through four phases, in this order, and may skip any:
+
+    OPEN      texts go to the node, offers go out
+    CLOSING   a close frame is on its way; the peer's is awaited, offers are dropped
+    ENDED     nothing more is read; what is pending goes out, then the line is closed
+    GONE      the socket has been closed
+
+The node is told of the end once: when the peer's close frame or its mistake has been read, else when the socket has gone.
+There is no task and no timer; the wheel calls `due` when the connection has been silent, or in one of the later phases, for
+too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+
+from gateway.core.error import Code
+from gateway.node import Handshake, Live
+from gateway.transport.commons import Commons
+from gateway.transport.parser import Parser, discard, size_on_wire
+from gateway.transport.wheel import OFF
+
+_logger = logging.getLogger("rawpush.gateway")
+
+_OPEN, _CLOSING, _ENDED, _GONE = range(4)
+
+#: An empty ping, unmasked (RFC 6455 section 5.5.2).
+_PING = b"\x89\x00"
+
+#: Bytes parsed at a stretch: at most 170 of the smallest frames, about a millisecond.
+_SLICE = 1024
+#: Frames taken from one connection before the others have their turn.
+_FRAMES_PER_TURN = 64
+#: asyncio's own default; below it nobody needs to look at the buffer at all.
+_HIGH_WATER = 65_536
+#: What a close frame has room for beside the code (RFC 6455 section 5.5).
+_LONGEST_REASON = 123
+
+
+class Connection(asyncio.Protocol):
+    """See the head of this file and `gateway.ports.Connection`, which this is."""
+
+    __slots__ = (
+        "_asked_at",
+        "_commons",
+        "_fragments",
+        "_heard_at",
+        "_is_blocked",
+        "_is_text",
+        "_limit",
+        "_live",
+        "_message",
+        "_parser",
+        "_pending",
+        "_phase",
+        "_rest",
+        "_transport",
+        "_unparsed",
+        "_verdict",
+        "received_bytes",
+        "received_messages",
+        "sent_bytes",
+        "sent_messages",
+        "spoke",
+    )
+
+    def __init__(self, commons: Commons, transport: asyncio.Transport, limit: int) -> None:
+        """`limit` is the greatest size of an inbound message in bytes, all fragments together."""
+        self.received_messages = 0
+        self.received_bytes = 0
+        self.sent_messages = 0
+        self.sent_bytes = 0
+        self.spoke = OFF
+        self._commons = commons
+        self._transport: asyncio.Transport | None = transport
+        self._limit = limit
+        self._live: Live | None = None
+        self._phase = _OPEN
+        #: why the connection has been cut or failed from this side
+        self._verdict: tuple[int, str] | None = None
+        self._pending: list[bytes] | None = None
+        self._is_blocked = False
+        #: beats at which something was last heard, and at which a ping was sent that nothing has followed yet
+        self._heard_at = commons.beat
+        self._asked_at: int | None = None
+        self._parser: Parser | None = None
+        #: bytes fed to the parser that no frame has accounted for yet
+        self._unparsed = 0
+        #: received, but to be parsed in a later turn
+        self._rest: bytes | None = None
+        #: the fragments so far of an unfinished message
+        self._message: bytearray | None = None
+        self._fragments = 0
+        self._is_text = False
+        transport.set_write_buffer_limits(high=min(_HIGH_WATER, commons.buffer_limit))
+
+    def open(self, answer: bytes, handshake: Handshake, rest: bytes) -> None:
+        """Answer the upgrade, present the connection to the node, and take what came behind the request's head."""
+        self._queue(answer)
+        self._commons.wheel.put(self, self._commons.idle_beats)
+        try:
+            self._live = self._commons.node.open(handshake, self)
+        except Exception:  # a fault that one handshake meets must not spread
+            _logger.exception("a connection could not be opened")
+            self.close(1011, "internal error")
+        if rest:
+            self.data_received(rest)
+
+    # -- what the node says ----------------------------------------------------------------------------------------
+
+    def offer(self, data: bytes) -> None:
+        """See `gateway.ports.Connection`."""
+        if self._phase != _OPEN:
+            return
+        size = len(data)
+        self.sent_messages += 1
+        # What the frame's own head takes (RFC 6455 section 5.2) is no payload.
+        self.sent_bytes += size - (2 if size < 128 else 4 if size < 65_540 else 10)
+        pending = self._pending
+        if pending is None:
+            self._pending = [data]
+            self._commons.write_later(self)
+        else:
+            pending.append(data)
+
+    def close(self, code: int, reason: str) -> None:
+        """See `gateway.ports.Connection`; a reason too long for a close frame is cut."""
+        if self._phase != _OPEN:
+            return
+        self._phase = _CLOSING
+        parser = self._borrowed()
+        if parser.state is State.OPEN:  # else the peer was faster, and its close frame is about to be dealt with
+            parser.send_close(code, reason.encode()[:_LONGEST_REASON].decode("utf-8", "ignore"))
+            self._queue_all(parser)
+        self._commons.wheel.put(self, self._commons.close_beats)
+
+    # -- what the wheel and the commons say ------------------------------------------------------------------------
+
+    def due(self) -> None:
+        """Look whether the peer is alive; cut the line if it was to be closed by now."""
+        if self._phase != _OPEN:
+            self.abort()
+            return
+        commons = self._commons
+        if self._asked_at is not None and self._heard_at < self._asked_at:
+            # Back on the wheel first: whatever the node does, the line does not outlive the close time-out.
+            commons.wheel.put(self, commons.close_beats)
+            if self._live is not None:
+                commons.node.kick(self._live, Code.NO_PONG, "nothing was heard, not even a pong", "ping_timeout")
+            return
+        silence = commons.beat - self._heard_at
+        if silence >= commons.idle_beats:
+            self._asked_at = commons.beat
+            self._queue(_PING)
+            commons.wheel.put(self, commons.pong_beats)
+        else:
+            self._asked_at = None
+            commons.wheel.put(self, commons.idle_beats - silence)
+
+    def abort(self) -> None:
+        """Cut the line at once."""
+        self._phase = max(self._phase, _ENDED)
+        self._pending = None
+        if self._transport is not None:
+            # Until the socket has gone the wheel must know of it.
+            self._commons.wheel.put(self, self._commons.close_beats)
+            self._transport.abort()
+
+    def write_out(self) -> None:
+        """Write all that is pending, in one piece."""
+        pending, self._pending = self._pending, None
+        transport = self._transport
+        if pending is None or transport is None:
+            return
+        transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
+        if self._is_blocked and transport.get_write_buffer_size() > self._commons.buffer_limit:
+            if self._verdict is None:
+                self._verdict = (1006, "slow_consumer")
+            self.abort()
+        elif self._phase == _ENDED:
+            self._hang_up(transport)
+
+    # -- what the transport says -----------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the wire."""
+        self._heard_at = self._commons.beat
+        if self._phase >= _ENDED:
+            return
+        if self._rest is not None:
+            # Reading is paused, but TLS hands over what it has decrypted already.
+            self._rest += data
+        else:
+            self._feed(data)
+
+    def eof_received(self) -> None:
+        """Send what is pending before the transport closes itself."""
+        self.write_out()
+
+    def pause_writing(self) -> None:
+        """Note that the socket takes no more for now; from here on each write looks at the bound."""
+        self._is_blocked = True
+
+    def resume_writing(self) -> None:
+        """Note that the socket takes more again."""
+        self._is_blocked = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of everything and report the end, unless it has been reported."""
+        self._phase = _GONE
+        self._transport = None
+        self._pending = self._rest = self._message = None
+        self._drop_parser()
+        self._commons.forget(self)
+        self._report(self._verdict or (1006, "connection_lost"))
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def _feed(self, data: bytes) -> None:
+        frames = 0
+        for start in range(0, len(data), _SLICE):
+            if frames >= _FRAMES_PER_TURN:
+                self._pause(data[start:])
+                return
+            frames += self._parse(data[start : start + _SLICE])
+            if self._phase >= _ENDED:
+                return
+
+    def _pause(self, rest: bytes) -> None:
+        """Go on in the next turn; meanwhile the peer's own TCP holds it back."""
+        self._rest = rest
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._commons.loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        rest, self._rest = self._rest, None
+        if rest is not None and self._phase < _ENDED:
+            self._feed(rest)
+        if self._rest is None and self._transport is not None:
+            self._transport.resume_reading()
+
+    def _parse(self, data: bytes) -> int:
+        """Parse some bytes, act on the frames in them, and return how many there were."""
+        parser = self._borrowed()
+        parser.receive_data(data)
+        frames = parser.events_received()
+        self._unparsed += len(data)
+        for frame in frames:
+            assert isinstance(frame, Frame)
+            self._unparsed -= size_on_wire(frame)
+            if frame.opcode <= Opcode.BINARY and self._verdict is None:
+                self._take(frame, parser)
+        self._queue_all(parser)
+        if parser.eof_sent:
+            self._end(self._verdict or parser.verdict())
+        elif self._unparsed == 0 and self._message is None and parser.state is State.OPEN:
+            self._parser = None
+            self._commons.lender.take_back(parser)
+        return len(frames)
+
+    def _take(self, frame: Frame, parser: Parser) -> None:
+        """Take a data frame: a message, or a fragment of one."""
+        if frame.opcode is not Opcode.CONT:
+            self._is_text = frame.opcode is Opcode.TEXT
+            if not frame.fin:
+                self._message = bytearray(frame.data)
+                self._fragments = 1
+                return
+            data = bytes(frame.data)
+        else:
+            assert self._message is not None
+            self._message += frame.data
+            self._fragments += 1
+            # More fragments than bytes are allowed: there are empty ones among them, and no end to it.
+            if max(self._fragments, len(self._message)) > self._limit:
+                self._fail(parser, 1009, "message_too_large", "the message is too large")
+                return
+            if not frame.fin:
+                return
+            data, self._message = bytes(self._message), None
+        self.received_messages += 1
+        self.received_bytes += len(data)
+        # A binary message is no frame of the protocol and is ignored (Pusher protocol: closing would cost old clients dearly).
+        if self._is_text:
+            self._hand_over(data, parser)
+
+    def _hand_over(self, data: bytes, parser: Parser) -> None:
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            self._fail(parser, 1007, "protocol_error", "text must be UTF-8")
+            return
+        if self._live is None or self._phase != _OPEN:
+            return
+        try:
+            self._commons.node.receive(self._live, text)
+        except Exception:  # a fault that one message meets costs the connection it came by, and no other
+            _logger.exception("a message could not be handled")
+            self._fail(parser, 1011, "internal_error", "internal error")
+
+    # -- ending ----------------------------------------------------------------------------------------------------
+
+    def _fail(self, parser: Parser, code: int, reason: str, sentence: str) -> None:
+        self._verdict = (code, reason)
+        parser.fail(code, sentence)
+
+    def _end(self, verdict: tuple[int, str]) -> None:
+        """Nothing more will be read: report it, and close the line when all is written."""
+        if self._phase == _OPEN:
+            self._commons.wheel.put(self, self._commons.close_beats)
+        self._phase = _ENDED
+        self._message = None
+        self._drop_parser()
+        if self._pending is None and self._transport is not None:
+            self._hang_up(self._transport)
+        self._report(verdict)
+
+    def _hang_up(self, transport: asyncio.Transport) -> None:
+        # Half-closing lets the peer read the close frame even if it is still sending: closing would reset the line.
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
+
+    def _report(self, verdict: tuple[int, str]) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            self._commons.node.lost(live, *verdict)
+
+    # -- helpers ---------------------------------------------------------------------------------------------------
+
+    def _borrowed(self) -> Parser:
+        if self._parser is None:
+            self._unparsed = 0
+            self._parser = self._commons.lender.lend(self._limit)
+        return self._parser
+
+    def _drop_parser(self) -> None:
+        if self._parser is not None:
+            discard(self._parser)
+            self._parser = None
+
+    def _queue(self, data: bytes) -> None:
+        """Send bytes that are no message: an answer, a control frame."""
+        if self._pending is None:
+            self._pending = [data]
+            self._commons.write_later(self)
+        else:
+            self._pending.append(data)
+
+    def _queue_all(self, parser: Parser) -> None:
+        for data in parser.data_to_send():
+            if data:  # an empty piece says that the end has come, and `eof_sent` says that too
+                self._queue(data)

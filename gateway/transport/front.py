@@ -1,0 +1,263 @@
+"""The one listening port: looks at the head of the first request and hands the socket to the WebSocket or the HTTP side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from ssl import SSLContext
+from typing import cast
+
+from gateway.node import Node
+from gateway.ports import Clock
+from gateway.transport import upgrade
+from gateway.transport.commons import Commons
+from gateway.transport.connection import Connection
+from gateway.transport.remote import Network, remote_ip
+from gateway.transport.wheel import OFF
+
+#: A restart brings everybody back at once; the kernel cuts this down to what it allows (`somaxconn`).
+_BACKLOG = 16_384
+
+#: The message limit of those who will be refused anyway.
+_NO_APP_LIMIT = 65_536
+
+#: Enough of a first line to tell whether it can be one.
+_GLANCE = 64
+
+
+class Front:
+    """The listening ports, the sockets behind them, and the one timer that all of them share.
+
+    `http` makes the protocol that takes over a socket whose first request is no WebSocket upgrade; what becomes of the
+    socket is that protocol's affair then. Sizes are in bytes, times in seconds: `request_timeout_s` is for a whole request
+    head, `close_timeout_s` for the end of a connection once it has been decided. `tick_s` is how coarse time is.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: Node,
+        clock: Clock,
+        http: Callable[[], asyncio.Protocol],
+        path_prefix: str = "",
+        trusted_proxies: Sequence[Network] = (),
+        activity_timeout_s: float = 120,
+        pong_timeout_s: float = 30,
+        request_timeout_s: float = 10,
+        close_timeout_s: float = 5,
+        buffer_limit: int = 1 << 20,
+        max_head: int = 16_384,
+        tick_s: float | None = None,
+    ) -> None:
+        """To be called on the event loop."""
+        shortest = min(activity_timeout_s, pong_timeout_s, request_timeout_s, close_timeout_s)
+        self.tick_s = tick_s or min(1.0, shortest / 4)
+        self.node = node
+        self.http = http
+        self.prefix = path_prefix.rstrip("/").encode()
+        self.trusted_proxies = tuple(trusted_proxies)
+        self.max_head = max_head
+        self.is_closed = False
+        self.commons = Commons(
+            node=node,
+            loop=asyncio.get_running_loop(),
+            tick_s=self.tick_s,
+            activity_timeout_s=activity_timeout_s,
+            pong_timeout_s=pong_timeout_s,
+            request_timeout_s=request_timeout_s,
+            close_timeout_s=close_timeout_s,
+            buffer_limit=buffer_limit,
+        )
+        self._clock = clock
+        self._handshake_timeout_s = request_timeout_s
+        self._shutdown_timeout_s = close_timeout_s
+        self._servers: list[asyncio.Server] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_tick_at = clock.monotonic() + self.tick_s
+
+    async def listen(self, host: str, port: int, ssl: SSLContext | None = None) -> int:
+        """Take connections on one more port from now on; returns it, which is of interest if `port` was 0.
+
+        Raises OSError if the port cannot be had.
+        """
+        loop = self.commons.loop
+        server = await loop.create_server(
+            lambda: Door(self),
+            host,
+            port,
+            ssl=ssl,
+            backlog=_BACKLOG,
+            ssl_handshake_timeout=None if ssl is None else self._handshake_timeout_s,
+            ssl_shutdown_timeout=None if ssl is None else self._shutdown_timeout_s,
+        )
+        self._servers.append(server)
+        if self._timer is None:
+            self._timer = loop.call_later(self.tick_s, self._on_timer)
+        return int(server.sockets[0].getsockname()[1])
+
+    def stop_listening(self) -> None:
+        """Close the ports at once; established connections go on."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    async def close(self) -> None:
+        """Stop listening, cut whatever is left on the WebSocket side, and return when the node has been told of it all.
+
+        Whoever wants his connections closed politely does that first. Closing twice is harmless.
+        """
+        self.stop_listening()
+        self.is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.commons.wheel:
+            self.commons.gone = self.commons.gone or asyncio.Event()
+            for rider in list(self.commons.wheel):
+                rider.abort()
+            await self.commons.gone.wait()
+
+    def tick(self) -> None:
+        """Let time pass as the clock says, but never more than two beats at once.
+
+        If the loop has been held up for longer than that, nobody could be heard meanwhile, and nobody is held to it.
+        """
+        now = self._clock.monotonic()
+        for _ in range(2):
+            if now < self._next_tick_at:
+                return
+            self._next_tick_at += self.tick_s
+            self.commons.advance()
+        if self._next_tick_at <= now:
+            self._next_tick_at = now + self.tick_s
+
+    def _on_timer(self) -> None:
+        self._timer = self.commons.loop.call_later(self.tick_s, self._on_timer)
+        self.tick()
+
+
+class Door(asyncio.Protocol):
+    """The first protocol on each socket: reads the head of a request, within bounds of size and total time."""
+
+    __slots__ = ("_front", "_head", "_is_refused", "_transport", "spoke")
+
+    def __init__(self, front: Front) -> None:
+        self.spoke = OFF
+        self._front = front
+        self._head = b""
+        self._is_refused = False
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Give the peer its time for a request head."""
+        # cast, not checked: uvloop's transports are transports without inheriting from asyncio's
+        self._transport = transport = cast(asyncio.Transport, transport)
+        if self._front.is_closed:  # it was accepted just before the port closed
+            transport.abort()
+            return
+        self._front.commons.wheel.put(self, self._front.commons.request_beats)
+
+    def data_received(self, data: bytes) -> None:
+        """Collect the head; act as soon as it is whole, or cannot become one."""
+        if self._is_refused:
+            return
+        searched = max(0, len(self._head) - 3)
+        self._head = head = self._head + data
+        end = head.find(b"\r\n\r\n", searched)
+        if end > self._front.max_head or (end < 0 and len(head) > self._front.max_head):
+            self._refuse(b"431 Request Header Fields Too Large", b"the request head is too large")
+            return
+        line_end = head.find(b"\n", 0, self._front.max_head)
+        if line_end < 0:
+            if not upgrade.is_promising(head[:_GLANCE]):
+                self._refuse(b"400 Bad Request", b"this is not HTTP")
+            return
+        start = upgrade.read_start(head[: line_end - 1]) if head[line_end - 1 : line_end] == b"\r" else None
+        if start is None:
+            self._refuse(b"400 Bad Request", b"this is not a request of HTTP/1")
+        elif end >= 0:
+            self._route(start, head[line_end + 1 : end], head[end + 4 :])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the socket; who left before asking for anything is not worth a line in the log."""
+        self._transport = None
+        self._front.commons.forget(self)
+
+    def due(self) -> None:
+        """The time for a request head, or for reading a refusal, is over."""
+        if self._head and not self._is_refused:
+            self._refuse(b"408 Request Timeout", b"the request head did not arrive in time")
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Cut the line at once."""
+        if self._transport is not None:
+            # Until the socket has gone the wheel must know of it.
+            self._front.commons.wheel.put(self, self._front.commons.close_beats)
+            self._transport.abort()
+
+    def _route(self, start: upgrade.Start, lines: bytes, rest: bytes) -> None:
+        key = upgrade.app_key(start.path, self._front.prefix)
+        # An upgrade asked for in HTTP/1.0 must be ignored (RFC 9110 section 7.8).
+        if key is None or not start.is_current:
+            self._hand_over()
+            return
+        fields = upgrade.read_fields(lines) if lines else {}
+        if fields is None:
+            self._refuse(b"400 Bad Request", b"a header field is malformed")
+        elif not upgrade.wants_websocket(fields):
+            self._hand_over()
+        elif upgrade.is_proper(start, fields):
+            self._upgrade(upgrade.accept(fields), key, start.query, fields, rest)
+        else:
+            answer, accepts = upgrade.judge(self._head[: len(self._head) - len(rest)])
+            if accepts:
+                self._upgrade(answer, key, start.query, fields, rest)
+            elif answer:
+                self._say_no(answer)
+            else:
+                self._refuse(b"400 Bad Request", b"this is not a request for a WebSocket")
+
+    def _upgrade(self, answer: bytes, key: bytes, query: bytes, fields: dict[bytes, bytes], rest: bytes) -> None:
+        transport, front = self._leave(), self._front
+        peer = transport.get_extra_info("peername")
+        address = remote_ip(peer[0] if peer else "", fields.get(b"x-forwarded-for"), front.trusted_proxies)
+        handshake = upgrade.handshake(key, query, fields, address)
+        app = front.node.app_by_key(handshake.key)
+        connection = Connection(front.commons, transport, _NO_APP_LIMIT if app is None else app.limits.message)
+        transport.set_protocol(connection)
+        connection.open(answer, handshake, rest)
+
+    def _hand_over(self) -> None:
+        transport, head = self._leave(), self._head
+        protocol = self._front.http()
+        protocol.connection_made(transport)
+        transport.set_protocol(protocol)
+        protocol.data_received(head)
+
+    def _leave(self) -> asyncio.Transport:
+        transport, self._transport = self._transport, None
+        assert transport is not None
+        self._front.commons.forget(self)
+        return transport
+
+    def _refuse(self, status: bytes, sentence: bytes) -> None:
+        body = sentence + b"\n"
+        self._say_no(
+            b"HTTP/1.1 %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+            % (status, len(body), body)
+        )
+
+    def _say_no(self, answer: bytes) -> None:
+        self._is_refused = True
+        self._head = b""
+        transport = self._transport
+        assert transport is not None
+        transport.write(answer)
+        self._front.commons.wheel.put(self, self._front.commons.close_beats)
+        # Half-closing lets the peer read the answer even if it is still sending: closing would reset the line.
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()

@@ -1,0 +1,94 @@
+"""Parsers of WebSocket frames, lent to connections for as long as they have something to parse.
+
+The parser is websockets' Sans-I/O protocol. Between two messages it holds nothing that belongs to the connection, so one
+can serve all connections whose frames arrive whole, and an idle connection costs no parser.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from websockets.exceptions import PayloadTooBig
+from websockets.frames import Frame
+from websockets.protocol import Protocol, Side, State
+
+#: What the library itself logs would be a line per connection that says nothing new.
+LOG = logging.getLogger("rawpush.websockets")
+LOG.setLevel(logging.ERROR)
+
+#: Spares kept: as many as connections may sensibly be in the middle of something at once; making one is not dear.
+_SPARES = 64
+
+#: The payload of the largest control frame (RFC 6455 section 5.5).
+_CONTROL_FRAME = 125
+
+
+class Parser(Protocol):
+    """A parser in the OPEN state."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        super().__init__(Side.SERVER, state=State.OPEN, max_size=limit, logger=LOG)
+
+    @property
+    def max_message_size(self) -> int:
+        """The size the library holds a frame to, less what the message already has.
+
+        The library does so with control frames too, so a ping within a fragmented message would count as part of it: there
+        must be room for one, and whoever puts the fragments together sees to the exact limit.
+        """
+        return self._limit if self.current_size is None else self._limit + _CONTROL_FRAME
+
+    @max_message_size.setter
+    def max_message_size(self, limit: int) -> None:
+        self._limit = limit
+
+    def verdict(self) -> tuple[int, str]:
+        """Return close code and reason of the end: the peer's close frame, or what the peer did wrong."""
+        cause = self.parser_exc
+        if cause is None:
+            return (1006 if self.close_rcvd is None else int(self.close_rcvd.code)), "client"
+        if isinstance(cause, PayloadTooBig):
+            return 1009, "message_too_large"
+        if isinstance(cause, UnicodeDecodeError):
+            return 1007, "protocol_error"
+        return 1002, "protocol_error"
+
+
+class Lender:
+    """Lends parsers and takes back those that are between two messages."""
+
+    __slots__ = ("_spares",)
+
+    def __init__(self) -> None:
+        self._spares: list[Parser] = []
+
+    def lend(self, limit: int) -> Parser:
+        """Return a parser that refuses messages of more than `limit` bytes with 1009."""
+        if self._spares:
+            parser = self._spares.pop()
+            parser.max_message_size = limit
+            return parser
+        return Parser(limit)
+
+    def take_back(self, parser: Parser) -> None:
+        """Take back a parser that is OPEN, has parsed all it was fed and is in no fragmented message."""
+        if len(self._spares) < _SPARES:
+            self._spares.append(parser)
+        else:
+            discard(parser)
+
+
+def discard(parser: Protocol) -> None:
+    """Do away with a parser that will not be used again: its generator refers back to it, a cycle if left alone."""
+    del parser.parser
+
+
+def size_on_wire(frame: Frame) -> int:
+    """Return the least number of bytes a client's frame can have taken (RFC 6455 section 5.2).
+
+    A client may write the length in a longer form than it needs; then more was fed than frames account for, and the
+    connection keeps its parser.
+    """
+    size = len(frame.data)
+    return size + (6 if size < 126 else 8 if size < 65_536 else 14)

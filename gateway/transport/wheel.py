@@ -1,0 +1,83 @@
+"""A timing wheel: who is due in which beat, for ten thousand things at the price of one timer.
+
+Beats are whatever the owner says they are; the wheel knows no clock. Putting, moving and removing take constant time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+
+class Rider(Protocol):
+    """Something that can be on a wheel, on one at a time."""
+
+    #: where the wheel keeps it; the wheel's own, to be set to `OFF` at the start
+    spoke: int
+
+    def due(self) -> None:
+        """The beat has come; the rider is off the wheel again."""
+        ...
+
+    def abort(self) -> None:
+        """End at once; the rider then removes itself."""
+        ...
+
+
+#: `spoke` of a rider that is not on the wheel
+OFF = -1
+
+
+class Wheel:
+    """See the head of this file."""
+
+    __slots__ = ("_count", "_hand", "_spokes")
+
+    def __init__(self, longest: int) -> None:
+        """`longest` is the greatest number of beats anything will be put ahead."""
+        # Dicts, because they keep order: who came first is served first.
+        self._spokes: list[dict[Rider, None]] = [{} for _ in range(longest + 1)]
+        self._hand = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Rider]:
+        for spoke in self._spokes:
+            yield from spoke
+
+    def put(self, rider: Rider, beats: int) -> None:
+        """Let the rider be due in so many beats, at least one; if it is on the wheel already, it is moved."""
+        if not 1 <= beats < len(self._spokes):
+            raise ValueError(f"{beats} beats do not fit a wheel of {len(self._spokes)}")
+        self.remove(rider)
+        rider.spoke = (self._hand + beats) % len(self._spokes)
+        self._spokes[rider.spoke][rider] = None
+        self._count += 1
+
+    def remove(self, rider: Rider) -> None:
+        """Take the rider off, if it is on."""
+        if rider.spoke != OFF:
+            del self._spokes[rider.spoke][rider]
+            rider.spoke = OFF
+            self._count -= 1
+
+    def advance(self) -> None:
+        """Let one beat pass; what was not taken in the last one stays due."""
+        left = self._spokes[self._hand]
+        self._hand = (self._hand + 1) % len(self._spokes)
+        for rider in left:
+            rider.spoke = self._hand
+        self._spokes[self._hand].update(left)
+        left.clear()
+
+    def take(self, limit: int) -> list[Rider]:
+        """Take off, and return, at most `limit` riders that are due now."""
+        spoke = self._spokes[self._hand]
+        taken: list[Rider] = []
+        while spoke and len(taken) < limit:
+            rider = next(iter(spoke))
+            self.remove(rider)
+            taken.append(rider)
+        return taken
