@@ -1,0 +1,231 @@
+"""The composition root: builds everything, starts it in order, stops it in order.
+
+Start: outbox, recovery of a former life, delivery, recorder, node; only then the port opens.
+Stop (within `shutdown_timeout`): newcomers are told to come back later, sockets are sent home over `drain`, the port closes, what
+that causes is recorded, what can be delivered is delivered, the rest stays in the outbox and the log says how much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from ipaddress import ip_network
+from pathlib import Path
+
+import uvloop
+
+from gateway import __version__
+from gateway.api.site import Site
+from gateway.backplane.local import LocalBroker, LocalTracker
+from gateway.clock import SystemClock
+from gateway.config import Config
+from gateway.core.ident import Ids
+from gateway.core.webhook import Router
+from gateway.delivery.pool import Pool
+from gateway.delivery.sender import HttpSender
+from gateway.node import Node
+from gateway.outbox.memory import MemoryOutbox
+from gateway.outbox.sqlite import SqliteOutbox
+from gateway.ports import Clock, Outbox
+from gateway.recorder import Recorder
+from gateway.telemetry import JsonFormatter, Telemetry, TextFormatter
+from gateway.transport.front import Front
+
+USER_AGENT = f"RawPush/{__version__}"
+
+#: How often lingering departures are looked at, in seconds: the precision of `linger`.
+_TICK_S = 0.05
+
+#: The shares of `shutdown_timeout` that spreading the closes may take, and that peers and requests which do not end by
+#: themselves are given afterwards: more than a third is left for delivering.
+_DRAIN_SHARE = 0.4
+_PATIENCE_SHARE = 0.1
+
+
+class Gateway:
+    """Everything, wired. `start` it once, `stop` it once or more often."""
+
+    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+        self.config = config
+        self.port = 0
+        self.telemetry = Telemetry()
+        self._clock: Clock = clock or SystemClock()
+        self._outbox = _outbox(config)
+        self._sender = HttpSender()
+        self._pool = Pool(
+            outbox=self._outbox,
+            sender=self._sender,
+            clock=self._clock,
+            telemetry=self.telemetry,
+            roll=random.random,
+            user_agent=USER_AGENT,
+        )
+        self.node: Node | None = None
+        self._recorder: Recorder | None = None
+        self._site: Site | None = None
+        self._front: Front | None = None
+        self._ticking: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Come up; on return the gateway accepts work and `port` says where. Raises OSError if it cannot (port, disk)."""
+        config, server = self.config, self.config.server
+        recovery = await self._outbox.open()
+        endpoints = [endpoint for entry in config.apps for endpoint in entry.endpoints]
+        router = Router(endpoints, server.node or socket.gethostname(), dict(recovery.sequences))
+        self._recorder = Recorder(
+            outbox=self._outbox,
+            router=router,
+            telemetry=self.telemetry,
+            wake=self._pool.wake,
+            capacity=config.outbox.queue_capacity,
+        )
+        self.node = Node(
+            apps=[entry.app for entry in config.apps],
+            ids=Ids(secrets.randbits(48)),
+            broker=LocalBroker(),
+            tracker=LocalTracker(),
+            recorder=self._recorder,
+            clock=self._clock,
+            telemetry=self.telemetry,
+            chance=lambda: secrets.randbits(62),
+            defer=asyncio.get_running_loop().call_soon,
+            activity_timeout_s=round(server.activity_timeout_s),
+        )
+        self._site = Site(node=self.node, clock=self._clock, path_prefix=server.path_prefix)
+        self._front = Front(
+            node=self.node,
+            clock=self._clock,
+            http=self._site.protocol,
+            path_prefix=server.path_prefix,
+            trusted_proxies=[ip_network(network, strict=False) for network in server.trusted_proxies],
+            activity_timeout_s=server.activity_timeout_s,
+            pong_timeout_s=server.pong_timeout_s,
+            request_timeout_s=server.handshake_timeout_s,
+            buffer_limit=server.send_buffer,
+        )
+        self._pool.configure(endpoints)
+        await self._pool.start()
+        await self._recorder.start()
+        self._pool.wake(recovery.lanes)
+        self.node.recover(recovery.spans, server.recovery_linger_s)
+        if recovery.spans:
+            await self._recorder.committed()
+            self.telemetry.note(logging.WARNING, "closed the books of a former life", spans=len(recovery.spans))
+        self._ticking = asyncio.create_task(self._tick(self.node), name="tick")
+        self.node.started()
+        try:
+            self.port = await self._front.listen(server.host, server.port, _tls(config))
+        except OSError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Go down as promised, within `shutdown_timeout`; a second call waits for the first."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(), name="stop")
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
+        server = self.config.server
+        whole_s = server.shutdown_timeout_s
+        deadline = self._clock.monotonic() + whole_s
+        if self.node is not None and self._front is not None and self._recorder is not None and self._site is not None:
+            self.telemetry.note(logging.INFO, "shutting down", connections=sum(self.node.connections().values()))
+            spread_s = min(server.drain_s, whole_s * _DRAIN_SHARE)
+            patience_s = min(1.0, whole_s * _PATIENCE_SHARE)
+            # The port stays open while sockets are sent home: whoever comes back at once is told 4100, come back later, where
+            # a refused connection would keep pusher-js away for 15 s.
+            try:
+                async with asyncio.timeout(spread_s + patience_s):
+                    await self.node.drain(spread_s)
+            except TimeoutError:
+                self.telemetry.note(logging.WARNING, "some peers did not answer the close; cut off")
+            self._front.stop_listening()
+            await self._site.stop(patience_s)
+            await self._front.close()
+            if self._ticking is not None:
+                self._ticking.cancel()
+                await asyncio.gather(self._ticking, return_exceptions=True)
+            self.node.settle_departures(at_once=self.config.outbox.mode == "memory")
+            unwritten = await self._recorder.stop(max(0.1, deadline - self._clock.monotonic()))
+            if unwritten:
+                self.telemetry.note(logging.ERROR, "records could not be written and are lost", records=unwritten)
+        left = await self._pool.drain(max(0.0, deadline - self._clock.monotonic()))
+        await self._pool.stop()
+        await self._sender.close()
+        await self._outbox.close()
+        if left and self.config.outbox.mode == "memory":
+            self.telemetry.note(logging.ERROR, "undelivered webhooks are lost (outbox.mode is memory)", deliveries=left)
+        elif left:
+            self.telemetry.note(logging.WARNING, "undelivered webhooks wait for the next start", deliveries=left)
+        self.telemetry.note(logging.INFO, "stopped")
+
+    async def _tick(self, node: Node) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            try:
+                node.tick()
+            except Exception:
+                logging.getLogger("rawpush.gateway").exception("a lingering departure failed")
+
+
+def serve(config: Config, *, ready: Callable[[Gateway], None] | None = None) -> int:
+    """Run the gateway until SIGTERM or SIGINT; `ready` is called once it accepts work. Returns the exit code."""
+    configure_logging(config)
+
+    async def run() -> int:
+        gateway = Gateway(config)
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # From the first instruction on, so that a signal during start-up is a shutdown too; a second one changes nothing.
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        try:
+            await gateway.start()
+        except OSError as error:
+            print(f"rawpush: cannot start: {error}", file=sys.stderr)
+            return 1
+        if ready is not None and not stop.is_set():
+            ready(gateway)
+        await stop.wait()
+        await gateway.stop()
+        return 0
+
+    return uvloop.run(run())
+
+
+def configure_logging(config: Config) -> None:
+    """Send the gateway's log to standard error: text on a terminal, JSON elsewhere, unless the file says which."""
+    handler = logging.StreamHandler()
+    is_text = config.log.format == "text" or (config.log.format == "auto" and sys.stderr.isatty())
+    handler.setFormatter(TextFormatter() if is_text else JsonFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("rawpush").setLevel(config.log.level.upper())
+
+
+def _outbox(config: Config) -> Outbox:
+    settings = config.outbox
+    if settings.mode == "memory":
+        return MemoryOutbox(capacity=settings.queue_capacity)
+    return SqliteOutbox(
+        path=Path(config.server.state_dir) / "outbox.sqlite",
+        synchronous="full" if settings.synchronous == "full" else "normal",
+        max_size=settings.max_size,
+        retention_s=settings.retention_s,
+    )
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    tls = config.server.tls
+    if tls is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls.cert, tls.key)
+    return context

@@ -1,0 +1,165 @@
+"""The real gateway as a process of its own, with a configuration file of its own, on a free port of loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+APP_ID, KEY, SECRET = "740213", "demo-key", "demo-secret"
+
+
+def app(app_id: str = APP_ID, *, key: str = KEY, secret: str = SECRET, **settings: object) -> dict[str, object]:
+    """Return an `[[apps]]` entry, without linger unless told otherwise."""
+    return {"id": app_id, "key": key, "secret": secret, "linger": "0s", **settings}
+
+
+def to_toml(settings: Mapping[str, object]) -> str:
+    """Write settings as TOML: a JSON string, number or truth is one in TOML too, and tables may stand in line."""
+    return "".join(f"{name} = {_value(value)}\n" for name, value in settings.items())
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(name)} = {_value(inner)}" for name, inner in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value)
+
+
+def free_port() -> int:
+    """Return a port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _write(folder: Path, settings: Mapping[str, object]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.toml"
+    config.write_text(to_toml(settings))
+    return config
+
+
+class GatewayProcess:
+    """One life of `python -m gateway serve`; everything it prints is kept in `lines`."""
+
+    def __init__(self, config: Path, port: int) -> None:
+        self.config = config
+        self.port = port
+        self.lines: list[str] = []
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+
+    @classmethod
+    async def start(cls, folder: Path, settings: Mapping[str, Any], port: int = 0) -> GatewayProcess:
+        """Write the file, start the process and wait until it says it is ready."""
+        port = port or free_port()
+        server = {
+            "host": "127.0.0.1",
+            "port": port,
+            "node": "gw-1",
+            "state_dir": str(folder / "state"),
+            "drain": "100ms",
+            "shutdown_timeout": "4s",
+            **settings.get("server", {}),
+        }
+        gateway = cls(_write(folder, {"outbox": {"mode": "memory"}, **settings, "server": server}), port)
+        await gateway.run()
+        try:
+            await gateway.wait_for_line(lambda line: "ready" in line.lower())
+        except AssertionError:
+            gateway.kill()
+            raise
+        return gateway
+
+    async def run(self) -> None:
+        """Start the process, without waiting for anything."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "gateway",
+            "serve",
+            "-c",
+            str(self.config),
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self.lines.append(line.decode(errors="backslashreplace").rstrip())
+            self._changed.set()
+        self._changed.set()
+
+    async def wait_for_line(self, predicate: Callable[[str], bool], within_s: float = 10.0) -> str:
+        """Wait for a line of output; fails if the process ends first."""
+        assert self._reader is not None
+        try:
+            async with asyncio.timeout(within_s):
+                while True:
+                    for line in self.lines:
+                        if predicate(line):
+                            return line
+                    if self._reader.done():
+                        raise AssertionError("the gateway ended; it said:\n" + "\n".join(self.lines))
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError("waited in vain; the gateway said:\n" + "\n".join(self.lines)) from None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal to this process and no other."""
+        if self.is_running:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+
+    async def ended(self, within_s: float = 10.0) -> int:
+        """Wait until the process has ended and return its exit status."""
+        assert self._process is not None
+        assert self._reader is not None
+        try:
+            async with asyncio.timeout(within_s):
+                status = await self._process.wait()
+                await self._reader
+        except TimeoutError:
+            self.kill()
+            raise AssertionError(f"not gone after {within_s} s; the gateway said:\n" + "\n".join(self.lines[-50:])) from None
+        return status
+
+    async def stop(self, within_s: float = 10.0) -> int:
+        """Ask it to end (SIGTERM) and return its exit status."""
+        self.signal()
+        return await self.ended(within_s)
+
+    @property
+    def tracebacks(self) -> list[str]:
+        """Lines that begin a stack trace: there is no input and no receiver that may cause one."""
+        return [line for line in self.lines if "Traceback" in line or "exception was never retrieved" in line]

@@ -1,0 +1,109 @@
+"""Node, its packages, and scripts that speak JSON lines with a test: waiting is for messages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+MODULES = HERE / "node_modules"
+
+Message = dict[str, Any]
+
+
+def node_home() -> Path:
+    """Return the folder of the `node` and `npm` that belong to this Python environment."""
+    return Path(sys.executable).parent
+
+
+def install_packages() -> None:
+    """Have npm install what the lock file says, unless it has been done; raises RuntimeError with npm's own words."""
+    lock = (HERE / "package-lock.json").read_text()
+    stamp = MODULES / ".installed-lock.json"
+    if stamp.exists() and stamp.read_text() == lock:
+        return
+    npm = node_home() / "npm"
+    if not npm.exists():
+        raise RuntimeError(f"{npm} is missing: install the project with its extra, pip install -e '.[test]'")
+    environment = {**os.environ, "PATH": f"{node_home()}{os.pathsep}{os.environ.get('PATH', '')}"}
+    command = [str(npm), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"npm could not install the stock clients into {MODULES}:\n{done.stderr or done.stdout}")
+    stamp.write_text(lock)
+
+
+class NodeScript:
+    """One running script of this folder. Messages it sends are kept until somebody expects them."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.messages: list[Message] = []
+        self._changed = asyncio.Event()
+        self._reader = asyncio.create_task(self._read())
+
+    @classmethod
+    async def start(cls, name: str) -> NodeScript:
+        """Run a script of this folder."""
+        process = await asyncio.create_subprocess_exec(
+            node_home() / "node",
+            HERE / name,
+            cwd=HERE,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=4 * 1024 * 1024,
+        )
+        return cls(process)
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self.messages.append(json.loads(line))
+            self._changed.set()
+        self.messages.append({"type": "ended"})
+        self._changed.set()
+
+    def send(self, do: str, **command: Any) -> None:
+        """Give the script a command."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": do, **command}).encode() + b"\n")
+
+    async def expect(self, type_: str, *, within_s: float = 8.0, **members: Any) -> Message:
+        """Take the first message not yet taken of this type and with these members."""
+        try:
+            async with asyncio.timeout(within_s):
+                while True:
+                    for number, message in enumerate(self.messages):
+                        if message["type"] == type_ and all(message.get(name) == value for name, value in members.items()):
+                            return self.messages.pop(number)
+                        if message["type"] == "ended":
+                            raise AssertionError("the script has ended")
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"waited {within_s} s for {type_} {members}; there came {self.messages[-30:]}") from None
+
+    async def ask(self, do: str, **command: Any) -> Any:
+        """Give a command that is answered, and return the answer; an error of the script is raised."""
+        self.send(do, **command)
+        message = await self.expect("answer", to=do)
+        assert "error" not in message, message["error"]
+        return message["value"]
+
+    async def stop(self) -> None:
+        """Close its standard input, at which it ends, and wait for that."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            async with asyncio.timeout(5):
+                await self._process.wait()
+                await self._reader
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+            raise AssertionError("the script did not end with its standard input") from None

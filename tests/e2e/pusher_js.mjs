@@ -1,0 +1,73 @@
+// The stock browser client under Node, driven by a test; one script may hold several clients, told apart by `who`.
+import Pusher from "pusher-js";
+import Server from "pusher";
+import { obey, say } from "./lines.mjs";
+
+const clients = new Map();
+let server;
+
+// What an application's own endpoint would do, without the endpoint: sign with the stock server SDK.
+const channelAuthorization = (member) => ({
+  customHandler: ({ socketId, channelName }, callback) => {
+    const of = channelName.startsWith("presence-") ? member : undefined;
+    try {
+      callback(null, server.authorizeChannel(socketId, channelName, of));
+    } catch (error) {
+      callback(error, null);
+    }
+  },
+});
+
+await obey({
+  server({ appId, key, secret, port, masterKey }) {
+    const encryption = masterKey ? { encryptionMasterKeyBase64: masterKey } : {};
+    server = new Server({ appId, key, secret, host: "127.0.0.1", port: String(port), useTLS: false, ...encryption });
+  },
+  connect({ who = "a", key, port, member, options = {} }) {
+    const pusher = new Pusher(key, {
+      cluster: "any",
+      wsHost: "127.0.0.1",
+      wsPort: port,
+      forceTLS: false,
+      enabledTransports: ["ws"],
+      disableStats: true,
+      channelAuthorization: channelAuthorization(member),
+      ...options,
+    });
+    clients.set(who, pusher);
+    pusher.connection.bind("state_change", ({ current, previous }) =>
+      say({ type: "state", who, current, previous, at: performance.now(), socketId: pusher.connection.socket_id }),
+    );
+    pusher.connection.bind("error", (error) =>
+      say({ type: "error", who, code: error?.data?.code ?? error?.error?.data?.code ?? null, at: performance.now() }),
+    );
+    pusher.connection.bind("message", (frame) => say({ type: "frame", who, event: frame.event }));
+  },
+  subscribe({ who = "a", channel, events = [] }) {
+    const subscription = clients.get(who).subscribe(channel);
+    subscription.unbind();
+    subscription.bind_global((event, data) => {
+      const { members, me, count } = data ?? {};
+      say({ type: "event", who, channel, event, data: members ? { members, me, count } : data });
+    });
+    for (const event of events) {
+      subscription.bind(event, (data, metadata) => say({ type: "bound", who, channel, event, data, userId: metadata?.user_id ?? null }));
+    }
+  },
+  unsubscribe({ who = "a", channel }) {
+    clients.get(who).unsubscribe(channel);
+  },
+  trigger({ who = "a", channel, event, data }) {
+    return clients.get(who).channel(channel).trigger(event, data);
+  },
+  members({ who = "a", channel }) {
+    const { members, count, me } = clients.get(who).channel(channel).members;
+    return { members, count, me };
+  },
+  disconnect({ who = "a" }) {
+    clients.get(who).disconnect();
+  },
+  async publish({ channel, event, data }) {
+    return (await server.trigger(channel, event, data)).status;
+  },
+});

@@ -1,0 +1,118 @@
+"""Lives and deaths: what is on disk survives kill -9, and the next life closes the books of the one before."""
+
+from __future__ import annotations
+
+from tests.e2e.client import Backend
+from tests.e2e.conftest import Connect, StartGateway
+from tests.e2e.gateway_process import app
+from tests.e2e.receiver import Answer, Receiver
+
+DISK = {"mode": "disk"}
+SPANS = {"channel.occupied", "channel.vacated", "channel.member_added", "channel.member_removed"}
+
+
+async def test_the_next_life_closes_the_books(start_gateway: StartGateway, connect: Connect, receiver: Receiver) -> None:
+    apps = [app(webhooks=[receiver.endpoint()])]
+    gateway = await start_gateway(*apps, outbox=DISK)
+    for number in range(5):
+        client = await connect(gateway)
+        await client.join("presence-room", f"u-{number % 2}")
+        await client.subscribe(f"orders-{number}")
+    await receiver.one("channel.subscribed", channel="orders-4")
+    receiver.forgives_repeats = True
+    gateway.kill()
+    await gateway.ended()
+    gateway = await start_gateway(*apps, outbox=DISK, server={"recovery_linger": "300ms"})
+    closed = await receiver.wait_for("connection.closed", count=5)
+    assert {event.data["reason"] for event in closed} == {"gateway_lost"}
+    await receiver.wait_for("channel.vacated", count=6)
+    await receiver.wait_for("channel.member_removed", count=2)
+    assert await gateway.stop() == 0
+    receiver.check_ledger()
+
+
+async def test_clients_that_come_back_after_a_crash_have_not_been_away(
+    start_gateway: StartGateway, connect: Connect, receiver: Receiver
+) -> None:
+    apps = [app(webhooks=[receiver.endpoint()])]
+    gateway = await start_gateway(*apps, outbox=DISK)
+    stays, goes = await connect(gateway), await connect(gateway)
+    await stays.join("presence-room", "stays")
+    await goes.join("presence-room", "goes")
+    await receiver.wait_for("channel.subscribed", count=2)
+    receiver.forgives_repeats = True
+    gateway.kill()
+    await gateway.ended()
+    gateway = await start_gateway(*apps, outbox=DISK, server={"recovery_linger": "1500ms"})
+    again = await connect(gateway)
+    await again.join("presence-room", "stays")
+    # Both departures were due at the same time; when one has come, the other would have.
+    await receiver.one("channel.member_removed", user_id="goes")
+    assert [kind for kind in receiver.kinds(user_id="stays") if "member" in kind] == ["channel.member_added"]
+    assert "channel.vacated" not in receiver.kinds()
+    assert receiver.kinds().count("channel.occupied") == 1
+    await again.close()
+    await receiver.one("channel.vacated")
+    assert await gateway.stop() == 0
+    receiver.check_ledger()
+
+
+async def test_attempts_go_on_counting_in_the_next_life(start_gateway: StartGateway, receiver: Receiver) -> None:
+    apps = [app(webhooks=[receiver.endpoint()])]
+    receiver.rules = [lambda hook: Answer(500)]
+    gateway = await start_gateway(*apps, outbox=DISK)
+    async with Backend(gateway.port) as backend:
+        assert await backend.publish("orders", "created") == 200
+    await receiver.wait_for_hooks(lambda hook: hook.attempt == 3)
+    receiver.forgives_repeats = True
+    gateway.kill()
+    await gateway.ended()
+    before = receiver.hooks[-1].attempt
+    gateway = await start_gateway(*apps, outbox=DISK, server={"shutdown_timeout": "300ms"})
+    await receiver.wait_for_hooks(lambda hook: hook.attempt > before)
+    assert await gateway.stop() == 0
+    before = receiver.hooks[-1].attempt
+    receiver.rules.clear()
+    await start_gateway(*apps, outbox=DISK)
+    await receiver.one("message.published")
+    assert receiver.hooks[-1].attempt > before
+    assert len({(hook.id, hook.body) for hook in receiver.hooks}) == 1
+
+
+async def test_an_acknowledged_publish_is_never_missing(start_gateway: StartGateway, receiver: Receiver) -> None:
+    apps = [app(webhooks=[receiver.endpoint(timeout="30s")])]
+    receiver.rules = [lambda hook: Answer(hangs=True)]
+    acknowledged: list[str] = []
+    for life in range(3):
+        gateway = await start_gateway(*apps, outbox=DISK)
+        async with Backend(gateway.port) as backend:
+            for number in range(30):
+                assert await backend.publish(f"orders-{number % 7}", f"n{life}-{number}") == 200
+                acknowledged.append(f"n{life}-{number}")
+        receiver.forgives_repeats = True
+        gateway.kill()
+        await gateway.ended()
+    receiver.rules.clear()
+    await start_gateway(*apps, outbox=DISK)
+    await receiver.wait_for("message.published", count=len(acknowledged))
+    assert sorted(event.data["event"] for event in receiver.of()) == sorted(acknowledged)
+    receiver.check_ledger()
+
+
+async def test_a_deploy_is_not_a_mass_departure(start_gateway: StartGateway, connect: Connect, receiver: Receiver) -> None:
+    apps = [app(webhooks=[receiver.endpoint()], linger="5s")]
+    gateway = await start_gateway(*apps, outbox=DISK)
+    for number in range(5):
+        client = await connect(gateway)
+        await client.join("presence-room", f"u-{number}")
+    assert await gateway.stop() == 0
+    await receiver.wait_for("connection.closed", count=5)
+    gateway = await start_gateway(*apps, outbox=DISK)
+    for number in range(5):
+        client = await connect(gateway)
+        await client.join("presence-room", f"u-{number}")
+    await receiver.wait_for("channel.subscribed", count=10)
+    assert await gateway.stop() == 0
+    receiver.check_ledger(ended=False)
+    spans = [kind for kind in receiver.kinds() if kind in SPANS]
+    assert sorted(spans) == ["channel.member_added"] * 5 + ["channel.occupied"]

@@ -1,0 +1,145 @@
+"""The stock JavaScript client, pusher-js, against the real gateway."""
+
+from __future__ import annotations
+
+import secrets
+from base64 import b64encode
+
+from tests.e2e.client import Backend
+from tests.e2e.conftest import Connect, RunNode, StartGateway
+from tests.e2e.gateway_process import APP_ID, KEY, SECRET, GatewayProcess, app
+from tests.e2e.node_script import NodeScript
+from tests.e2e.receiver import Receiver
+
+SUCCEEDED = "pusher:subscription_succeeded"
+
+
+async def start(run_node: RunNode, gateway: GatewayProcess, **server: str) -> NodeScript:
+    """Run the script and give it the application's half: the signing of subscriptions."""
+    script = await run_node("pusher_js.mjs")
+    script.send("server", **{"appId": APP_ID, "key": KEY, "secret": SECRET, "port": gateway.port, **server})
+    return script
+
+
+async def test_public_and_private_channels(gateway: GatewayProcess, backend: Backend, run_node: RunNode) -> None:
+    script = await start(run_node, gateway)
+    script.send("connect", key=KEY, port=gateway.port)
+    await script.expect("state", current="connected")
+    for channel in ("orders", "private-orders"):
+        script.send("subscribe", channel=channel)
+        await script.expect("event", channel=channel, event=SUCCEEDED)
+        assert await backend.publish(channel, "created", '{"id":17}') == 200
+        assert (await script.expect("event", channel=channel, event="created"))["data"] == {"id": 17}
+
+
+async def test_presence_members_come_and_go(gateway: GatewayProcess, run_node: RunNode) -> None:
+    script = await start(run_node, gateway)
+    room = "presence-room"
+    for who in ("a", "b"):
+        member = {"user_id": f"user-{who}", "user_info": {"name": who}}
+        script.send("connect", who=who, key=KEY, port=gateway.port, member=member)
+        script.send("subscribe", who=who, channel=room)
+        joined = (await script.expect("event", who=who, event=SUCCEEDED))["data"]
+        assert joined["me"] == {"id": f"user-{who}", "info": {"name": who}}
+    assert joined["members"] == {"user-a": {"name": "a"}, "user-b": {"name": "b"}}
+    assert joined["count"] == 2
+    added = await script.expect("event", who="a", event="pusher:member_added")
+    assert added["data"] == {"id": "user-b", "info": {"name": "b"}}
+    script.send("disconnect", who="b")
+    removed = await script.expect("event", who="a", event="pusher:member_removed")
+    assert removed["data"]["id"] == "user-b"
+    assert (await script.ask("members", who="a", channel=room))["count"] == 1
+
+
+async def test_client_events_go_both_ways(gateway: GatewayProcess, run_node: RunNode) -> None:
+    script = await start(run_node, gateway)
+    for who in ("a", "b"):
+        script.send("connect", who=who, key=KEY, port=gateway.port, member={"user_id": f"user-{who}"})
+        for channel in ("private-chat", "presence-chat"):
+            script.send("subscribe", who=who, channel=channel, events=["client-typing"])
+            await script.expect("event", who=who, channel=channel, event=SUCCEEDED)
+    for sender, other in ("ab", "ba"):
+        assert await script.ask("trigger", who=sender, channel="private-chat", event="client-typing", data={"by": sender})
+        heard = await script.expect("bound", who=other, channel="private-chat")
+        assert (heard["data"], heard["userId"]) == ({"by": sender}, None)
+        assert await script.ask("trigger", who=sender, channel="presence-chat", event="client-typing", data={"by": sender})
+        heard = await script.expect("bound", who=other, channel="presence-chat")
+        assert (heard["data"], heard["userId"]) == ({"by": sender}, f"user-{sender}")
+    assert [message for message in script.messages if message["type"] == "bound"] == []
+
+
+async def test_encrypted_from_end_to_end(gateway: GatewayProcess, run_node: RunNode, receiver: Receiver) -> None:
+    script = await start(run_node, gateway, masterKey=b64encode(secrets.token_bytes(32)).decode())
+    channel = "private-encrypted-ledger"
+    script.send("connect", key=KEY, port=gateway.port)
+    script.send("subscribe", channel=channel)
+    await script.expect("event", channel=channel, event=SUCCEEDED)
+    assert await script.ask("publish", channel=channel, event="balance", data={"balance": 12}) == 200
+    assert (await script.expect("event", channel=channel, event="balance"))["data"] == {"balance": 12}
+    published = await receiver.one("message.published", channel=channel)
+    assert "ciphertext" in published.data["data"]
+
+
+async def test_a_refused_subscription_is_heard_of(gateway: GatewayProcess, run_node: RunNode, receiver: Receiver) -> None:
+    script = await start(run_node, gateway, secret="not-the-secret")
+    script.send("connect", key=KEY, port=gateway.port)
+    script.send("subscribe", channel="private-orders")
+    error = await script.expect("event", channel="private-orders", event="pusher:subscription_error")
+    assert error["data"]["status"] == 401
+    await receiver.one("connection.auth_failed", channel="private-orders")
+
+
+async def test_unknown_key_stops_a_client_and_a_full_app_only_delays_it(
+    start_gateway: StartGateway, connect: Connect, run_node: RunNode, receiver: Receiver
+) -> None:
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint()], limits={"connections": 1}))
+    first = await connect(gateway)
+    script = await start(run_node, gateway)
+    script.send("connect", who="stranger", key="no-such-key", port=gateway.port)
+    assert (await script.expect("error", who="stranger"))["code"] == 4001
+    await script.expect("state", who="stranger", current="disconnected")
+    script.send("connect", who="late", key=KEY, port=gateway.port)
+    refused = [await script.expect("error", who="late", code=4100) for _ in range(2)]
+    assert refused[1]["at"] - refused[0]["at"] >= 990
+    # A second has passed for the late one, and the stranger has not tried again.
+    assert [message for message in script.messages if message.get("who") == "stranger" and message["type"] == "error"] == []
+    await first.close()
+    await script.expect("state", who="late", current="connected")
+
+
+async def test_ping_and_pong(gateway: GatewayProcess, run_node: RunNode) -> None:
+    script = await start(run_node, gateway)
+    script.send("connect", key=KEY, port=gateway.port, options={"activityTimeout": 200, "pongTimeout": 3000})
+    await script.expect("state", current="connected")
+    for _ in range(2):
+        await script.expect("frame", event="pusher:pong")
+
+
+async def test_clients_come_back_after_a_restart(start_gateway: StartGateway, run_node: RunNode) -> None:
+    gateway = await start_gateway()
+    script = await start(run_node, gateway)
+    script.send("connect", key=KEY, port=gateway.port)
+    script.send("subscribe", channel="private-orders")
+    await script.expect("event", event=SUCCEEDED)
+    await script.expect("state", current="connected")
+    assert await gateway.stop() == 0
+    again = await start_gateway(port=gateway.port, folder="again")
+    await script.expect("state", current="connected", within_s=30)
+    await script.expect("event", channel="private-orders", event=SUCCEEDED)
+    async with Backend(again.port) as backend:
+        assert await backend.publish("private-orders", "created", "7") == 200
+    assert (await script.expect("event", event="created"))["data"] == 7
+
+
+async def test_unsubscribe_and_subscribe_back_to_back(gateway: GatewayProcess, backend: Backend, run_node: RunNode) -> None:
+    script = await start(run_node, gateway)
+    script.send("connect", key=KEY, port=gateway.port)
+    script.send("subscribe", channel="orders")
+    await script.expect("event", event=SUCCEEDED)
+    for _ in range(20):
+        script.send("unsubscribe", channel="orders")
+        script.send("subscribe", channel="orders")
+        await script.expect("event", event=SUCCEEDED)
+    assert await backend.publish("orders", "created") == 200
+    await script.expect("event", event="created")
+    assert [message for message in script.messages if message["type"] == "error"] == []
