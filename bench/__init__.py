@@ -1,0 +1,11 @@
+"""Benchmarks: one question each, answered in a line, as a ratio to a floor measured in the same run.
+
+    python -m bench.fanout --subscribers 1000     how fast one message reaches many
+    python -m bench.publish                       how many signed publishes per second
+    python -m bench.connect                       how many connections per second can come and go
+    python -m bench.memory                        how much memory an idle connection takes
+    python -m bench.webhook                       how fast and how soon webhooks arrive, and what they cost subscribers
+
+Linux, with two cores: the server has the first, the load the last. Rates move with whatever else the machine does, ratios
+much less. The load is in C and compiled when it is first needed; without a compiler it is in Python, and mostly too slow.
+"""

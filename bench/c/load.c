@@ -1,0 +1,142 @@
+/* Subscribers and publishers: load PORT SUBSCRIBERS REQUESTS PUBLISHERS
+ *
+ * SUBSCRIBERS holds two records each (upgrade request, subscription), REQUESTS one HTTP request per channel; subscriber i
+ * is on channel i % channels. Says "ready"; then each line "SECONDS RATE" on standard input (RATE: publishes per second;
+ * 0: as fast as the window of one publish per publisher lets) makes a round, answered by a line
+ *
+ *     published delivered refused seconds cpu_s p50_us p99_us max_us
+ *
+ * A publish leaves the window when it was answered and has reached all its subscribers, so a round loses nothing. */
+
+#include "wire.h"
+
+enum { MARKS = 256, SLOWEST_US = 1 << 20 };
+
+struct subscriber { int fd; uint32_t seen; struct reader reader; };
+struct publisher { int fd, is_busy; size_t have; char answer[4096]; };
+
+static struct subscriber *subscribers;
+static struct publisher *publishers;
+static struct bytes *requests;
+static int n_subscribers, n_publishers, n_channels, poll_fd;
+static int64_t (*sent_at)[MARKS];
+static uint32_t *sent, *histogram;
+static int64_t published, answered, delivered, refused, slowest_us;
+static int next_channel;
+
+static void subscribe_all(int port, struct bytes *scripts) {
+    uint8_t buffer[65536];
+    for (int i = 0; i < n_subscribers; i++) {
+        struct subscriber *s = &subscribers[i];
+        s->fd = dial(port, i);
+        for (int step = 0; step < 2; step++) {
+            put(s->fd, scripts[2 * i + step].data, scripts[2 * i + step].size);
+            for (int frames = 0; !frames;) {
+                ssize_t size = recv(s->fd, buffer, sizeof buffer, 0);
+                frames = size > 0 ? feed(&s->reader, buffer, size) : 0;
+                if (size <= 0 || (s->reader.head[0] & 15) == 8) die("a subscriber was turned away");
+            }
+        }
+        watch(poll_fd, s->fd, i);
+    }
+}
+
+static void publish(struct publisher *p, int64_t at) {
+    int channel = next_channel++ % n_channels;
+    sent_at[channel][sent[channel]++ % MARKS] = at;
+    p->is_busy = 1;
+    published++;
+    put(p->fd, requests[channel].data, requests[channel].size);
+}
+
+static void hear_answer(struct publisher *p) {
+    ssize_t size = recv(p->fd, p->answer + p->have, sizeof p->answer - 1 - p->have, MSG_DONTWAIT);
+    if (size <= 0) die("a publisher was cut off");
+    p->have += size;
+    p->answer[p->have] = 0;
+    char *body = strstr(p->answer, "\r\n\r\n"), *length = strcasestr(p->answer, "content-length:");
+    if (!body || !length || p->have < (size_t)(body + 4 - p->answer) + atoi(length + 15)) return;
+    if (strncmp(p->answer, "HTTP/1.1 200", 12)) {
+        if (!refused++) fprintf(stderr, "refused: %s\n", p->answer);
+    }
+    answered++;
+    p->have = p->is_busy = 0;
+}
+
+static void hear_frames(int i, int64_t at) {
+    static uint8_t buffer[1 << 18];
+    struct subscriber *s = &subscribers[i];
+    ssize_t size = recv(s->fd, buffer, sizeof buffer, MSG_DONTWAIT);
+    if (size <= 0) die("a subscriber was cut off");
+    int frames = feed(&s->reader, buffer, size);
+    delivered += frames;
+    for (; frames; frames--) {
+        int64_t us = (at - sent_at[i % n_channels][s->seen++ % MARKS]) / 1000;
+        if (us > slowest_us) slowest_us = us;
+        histogram[us < SLOWEST_US ? us : SLOWEST_US - 1]++;
+    }
+}
+
+static long percentile(double share) {
+    int64_t rest = delivered * share;
+    for (long us = 0; us < SLOWEST_US; us++)
+        if ((rest -= histogram[us]) < 0) return us;
+    return 0;
+}
+
+static void run(double seconds, double rate) {
+    struct epoll_event events[512];
+    int64_t audience = n_subscribers / n_channels, per_publish = audience ? audience : 1, every = rate ? 1e9 / rate : 0;
+    memset(histogram, 0, sizeof *histogram * SLOWEST_US);
+    published = answered = delivered = refused = slowest_us = 0;
+    double cpu = cpu_s();
+    int64_t start = now_ns(), end = start + seconds * 1e9, due = start, now;
+    while ((now = now_ns()) < end + 10000000000LL) {
+        int64_t complete = audience ? delivered / per_publish : answered;
+        int64_t open = published - refused - (complete < answered - refused ? complete : answered - refused);
+        for (int i = 0; i < n_publishers && now < end && open < n_publishers && due <= now; i++) {
+            if (publishers[i].is_busy) continue;
+            publish(&publishers[i], rate ? due : now);
+            open++;
+            due += every;
+        }
+        if (now >= end && answered == published && delivered == (published - refused) * audience) break;
+        int64_t wait = now < end && due > now ? due - now : 1000000;
+        struct timespec timeout = {0, wait < 100000000 ? wait : 100000000};
+        int n = epoll_pwait2(poll_fd, events, 512, &timeout, NULL);
+        now = now_ns();
+        for (int k = 0; k < n; k++) {
+            uint64_t tag = events[k].data.u64;
+            if (tag < (uint64_t)n_subscribers) hear_frames(tag, now);
+            else hear_answer(&publishers[tag - n_subscribers]);
+        }
+    }
+    printf("%ld %ld %ld %.6f %.6f %ld %ld %ld\n", published, delivered, refused, (now - start) / 1e9, cpu_s() - cpu,
+           percentile(0.5), percentile(0.99), slowest_us);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 5) die("usage");
+    int port = atoi(argv[1]);
+    struct bytes *scripts = records(argv[2], &n_subscribers);
+    n_subscribers /= 2;
+    requests = records(argv[3], &n_channels);
+    n_publishers = atoi(argv[4]);
+    subscribers = calloc(n_subscribers + 1, sizeof *subscribers);
+    publishers = calloc(n_publishers + 1, sizeof *publishers);
+    sent_at = calloc(n_channels + 1, sizeof *sent_at);
+    sent = calloc(n_channels + 1, sizeof *sent);
+    histogram = calloc(SLOWEST_US, sizeof *histogram);
+    poll_fd = epoll_create1(0);
+    subscribe_all(port, scripts);
+    for (int i = 0; i < n_publishers; i++) {
+        publishers[i].fd = dial(port, i);
+        watch(poll_fd, publishers[i].fd, n_subscribers + i);
+    }
+    puts("ready");
+    fflush(stdout);
+    double seconds, rate;
+    while (scanf("%lf %lf", &seconds, &rate) == 2) run(seconds, rate);
+    return 0;
+}

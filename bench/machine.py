@@ -1,0 +1,77 @@
+"""The machine a figure belongs to: what it is, which core does what, and what a process has used."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+#: the first and the last of those this process may use
+SERVER_CORE, LOAD_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+
+
+def spawn(
+    command: Sequence[str], core: int, *, stderr: IO[bytes] | None = None, cwd: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process whose threads, all of them, run on one core; it is talked to over pipes.
+
+    Raises SystemExit where server and load would have to share a core.
+    """
+    if SERVER_CORE == LOAD_CORE:
+        raise SystemExit("no answer: server and load need a core each, and this machine has one")
+    # Inherited, so that no thread is started before it is in force.
+    with pinned(core):
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd=cwd)
+
+
+@contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """Run this process, and what it starts meanwhile, on one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that `spawn` started."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time a process has used, user and system, in seconds, to a clock tick."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK_S
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the memory of a process that is in RAM."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def describe() -> str:
+    """Return the machine in a few words, with how busy it is: others' work is in every figure."""
+    info = Path("/proc/cpuinfo").read_text()
+    models = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return (
+        f"{models[0] if models else platform.machine()}, {os.cpu_count()} cores, {python}, "
+        f"{platform.system()} {platform.release()}, load average {os.getloadavg()[0]:.1f}"
+    )

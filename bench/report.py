@@ -1,0 +1,98 @@
+"""How an answer is found and told: several short rounds in turn, medians, a ratio to the floor, and the machine.
+
+An answer is refused, and the exit code is 1, if nothing was measured or if the load was the limit: the server's core was not
+full, and that of the load was, or the load was busier than the gateway.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bench.load import Load, Round
+from bench.machine import describe
+
+#: Shares of a core: above the first the load could not do more, below the second the server could.
+_LOAD_FULL, _SERVER_FULL = 0.95, 0.90
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The medians of one server's rounds."""
+
+    per_s: float
+    cpu_us: float
+    p50_us: float
+    p99_us: float
+    server_share: float
+    load_share: float
+    done: int
+
+
+def alternate(loads: Sequence[Load], rounds: int, seconds: float, rate: float = 0.0) -> list[list[Round]]:
+    """Run rounds against several servers in turn, so that whatever else the machine does hits all of them."""
+    for load in loads:
+        load.run(min(seconds, 0.5) / 2, rate)  # caches, memory and code are warm from here on
+    results: list[list[Round]] = [[] for _ in loads]
+    for _ in range(rounds):
+        for load, result in zip(loads, results, strict=True):
+            result.append(load.run(seconds, rate))
+    return results
+
+
+def summarize(rounds: Sequence[Round], count: Callable[[Round], int]) -> Result:
+    """Return the medians of some rounds; `count` says what is counted. Raises SystemExit if a round measured nothing."""
+    if not all(count(one) and one.server_cpu_s for one in rounds):
+        raise SystemExit("no answer: a round measured nothing")
+    if refused := sum(one.refused for one in rounds):
+        raise SystemExit(f"no answer: the server refused {refused} requests")
+    return Result(
+        per_s=median(count(one) / one.seconds for one in rounds),
+        cpu_us=median(one.server_cpu_s / count(one) * 1e6 for one in rounds),
+        p50_us=median(one.p50_us for one in rounds),
+        p99_us=median(one.p99_us for one in rounds),
+        server_share=median(one.server_share for one in rounds),
+        load_share=median(one.load_share for one in rounds),
+        done=sum(map(count, rounds)),
+    )
+
+
+def was_limited(*results: Result) -> bool:
+    """Tell whether the load, not the server, was the limit; the gateway's result comes first."""
+    # A load that is slow but has to share its core never fills it. It would flatter the gateway, which joins what waits.
+    if any(one.server_share < _SERVER_FULL and one.load_share > one.server_share for one in results[:1]):
+        return True
+    return any(one.load_share > _LOAD_FULL and one.server_share < _SERVER_FULL for one in results)
+
+
+def answer(sentence: str, *results: Result) -> int:
+    """Print the line of answer and return the exit code."""
+    if was_limited(*results):
+        shares = ", ".join(f"{result.load_share:.0%} against {result.server_share:.0%}" for result in results)
+        return refuse(f"the load was the limit (load and server, share of a core: {shares})")
+    print(f"{sentence} | {describe()}", flush=True)
+    return 0
+
+
+def refuse(why: str) -> int:
+    """Print why there is no answer and return the exit code."""
+    print(f"no answer: {why} | {describe()}", file=sys.stderr, flush=True)
+    return 1
+
+
+def compare(what: str, each: str, result: Result, floor: Result, floor_name: str) -> str:
+    """Return a rate and its cost as ratios to the floor.
+
+    Where a server's core was not full, be it that a pace was set or that others had the core, its rate is no capacity.
+    """
+    is_full = min(result.server_share, floor.server_share) >= _SERVER_FULL
+    note = "" if is_full else "; a server's core was not full: trust the CPU's ratio"
+    return (
+        f"{result.per_s / floor.per_s:.2f} x the floor's {what} per second "
+        f"({result.per_s:,.0f}; {floor_name}: {floor.per_s:,.0f}), "
+        f"{result.cpu_us / floor.cpu_us:.2f} x its CPU per {each} ({result.cpu_us:.1f} us; {floor.cpu_us:.1f}); "
+        f"shares of a core: server {result.server_share:.0%}, load {result.load_share:.0%}; "
+        f"floor {floor.server_share:.0%}, load {floor.load_share:.0%}{note}"
+    )

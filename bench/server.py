@@ -1,0 +1,102 @@
+"""The servers under test, each a process of its own on the server's core: the gateway, and the floors it is held against."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import traffic
+from bench.machine import SERVER_CORE, end, spawn
+from bench.native import compiled
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A process that listens on loopback."""
+
+    name: str
+    pid: int
+    port: int
+
+
+@contextmanager
+def gateway(*, outbox: str = "memory", webhooks: Sequence[Mapping[str, object]] = ()) -> Iterator[Server]:
+    """Run the gateway as `python -m gateway serve` does, with default settings but for these."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        port = _free_port()
+        config = Path(folder, "config.toml")
+        config.write_text(_config(port, Path(folder, "state"), outbox, webhooks))
+        with Path(folder, "log").open("wb") as log:
+            process = spawn([sys.executable, "-m", "gateway", "serve", "-c", str(config)], SERVER_CORE, stderr=log, cwd=ROOT)
+        try:
+            _wait_for(process, b"ready", Path(folder, "log"))
+            yield Server("gateway", process.pid, port)
+        finally:
+            end(process)
+
+
+@contextmanager
+def floor(*, in_python: bool = False) -> Iterator[Server]:
+    """Run the bare loop: in C where there is a compiler, unless it is to be in Python."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        says = traffic.write(Path(folder, "says"), traffic.floor_says())
+        program = None if in_python else compiled("floor")
+        with _listening([*([str(program)] if program else [sys.executable, "-m", "bench.holder"]), str(says)]) as server:
+            yield server
+
+
+@contextmanager
+def responder() -> Iterator[Server]:
+    """Run a bare HTTP responder on uvloop, which answers every request with a constant."""
+    with _listening([sys.executable, "-m", "bench.responder"]) as server:
+        yield server
+
+
+@contextmanager
+def _listening(command: Sequence[str]) -> Iterator[Server]:
+    process = spawn(command, SERVER_CORE, cwd=ROOT)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line.strip().isdigit():
+            raise SystemExit(f"no answer: the floor did not start: {line!r}")
+        yield Server("floor", process.pid, int(line))
+    finally:
+        end(process)
+
+
+def _config(port: int, state: Path, outbox: str, webhooks: Sequence[Mapping[str, object]]) -> str:
+    # A JSON string, number or array of strings is the same in TOML.
+    lines = ["[server]", f"port = {port}", f"state_dir = {json.dumps(str(state))}", 'drain = "0s"', 'shutdown_timeout = "1s"']
+    lines += ["[outbox]", f"mode = {json.dumps(outbox)}", "[[apps]]"]
+    app = {"id": traffic.APP_ID, "key": traffic.KEY, "secret": traffic.SECRET}
+    lines += [f"{name} = {json.dumps(value)}" for name, value in app.items()]
+    for webhook in webhooks:
+        lines.append("[[apps.webhooks]]")
+        lines += [f"{name} = {json.dumps(value)}" for name, value in webhook.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _wait_for(process: subprocess.Popen[bytes], word: bytes, log: Path) -> None:
+    said = b""
+    assert process.stdout is not None
+    for line in process.stdout:
+        said += line
+        if word in line:
+            return
+    raise SystemExit(f"no answer: the gateway did not start:\n{(said + log.read_bytes()).decode(errors='replace')}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

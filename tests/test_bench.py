@@ -1,0 +1,147 @@
+"""The benchmarks in their smallest form: each measures something and says it in a line, or refuses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
+    pytest.skip("server and load need a core each, on Linux", allow_module_level=True)
+
+from bench import connect, fanout, memory, publish, traffic, webhook
+from bench.load import Round, churn, crowd
+from bench.machine import describe
+from bench.receiver import Receiver
+from bench.report import Result, answer, summarize
+from bench.server import floor, gateway
+
+SHORT = ["--rounds", "1", "--seconds", "0.2"]
+ROUND = Round(10, 10, 0, 1.0, 0.5, 100, 200, 300, 0.9)
+RESULT = Result(per_s=10.0, cpu_us=5.0, p50_us=1.0, p99_us=2.0, server_share=0.95, load_share=0.5, done=10)
+
+Main = Callable[[Sequence[str]], int]
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "begin"),
+    [
+        (fanout.main, ["--subscribers", "20", *SHORT], "fan-out to 20 subscribers"),
+        (fanout.main, ["--subscribers", "20", "--rate", "100", *SHORT], "fan-out to 20 subscribers"),
+        (publish.main, ["--channels", "10", "--connections", "4", *SHORT], "signed publishes"),
+        (connect.main, ["--at-once", "8", "--channels", "5", *SHORT], "connect, subscribe and close"),
+        (memory.main, ["--connections", "2000", "--channels", "20"], "2000 idle connections"),
+    ],
+)
+def test_a_benchmark_answers_in_one_line_with_a_ratio_and_the_machine(
+    main: Main, arguments: list[str], begin: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = main(arguments)
+    said = capfd.readouterr()
+    if "the load was the limit" in said.err:  # as it may well be on a machine that is busy with tests
+        assert code == 1
+        return
+    assert code == 0, said.err
+    (line,) = said.out.splitlines()
+    assert line.startswith(begin)
+    assert " x the floor's " in line
+    assert line.partition(" | ")[2].rpartition(",")[0] == describe().rpartition(",")[0]
+
+
+def test_webhooks_are_answered_for_rate_latency_and_burden(capfd: pytest.CaptureFixture[str]) -> None:
+    code = webhook.main(["--outboxes", "disk", "--formats", "batch", "--samples", "20", "--subscribers", "5", *SHORT])
+    said = capfd.readouterr()
+    assert code == 0 or "the load was the limit" in said.err
+    kinds = ("webhooks, format batch", "webhook after a publish", "publish to 5 subscribers")
+    assert all(line.startswith(kinds) for line in said.out.splitlines())
+    assert len(said.out.splitlines()) + len(said.err.splitlines()) == 3
+
+
+def test_without_a_compiler_load_and_floor_are_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    scripts = traffic.subscribers(6, 2)
+    requests = [traffic.publish(traffic.channel(number)) for number in range(2)]
+    with gateway() as server:
+        with crowd(server, scripts, requests, 3) as load:
+            one = load.run(0.2)
+            paced = load.run(0.3, 20)
+        with churn(server, scripts, 2) as load:
+            lives = load.run(0.2)
+    assert one.published > 3
+    assert one.delivered == one.published * 3
+    assert one.refused == 0
+    assert 0 < one.p50_us <= one.p99_us <= one.slowest_us
+    assert 3 <= paced.published <= 9
+    assert lives.published > 2
+    with floor() as server, crowd(server, traffic.subscribers(5, 1), requests[:1], 2) as load:
+        one = load.run(0.2)
+    assert one.delivered == one.published * 5 > 0
+
+
+def test_the_load_counts_every_delivery_and_keeps_a_pace() -> None:
+    with floor() as server, crowd(server, traffic.subscribers(50, 1), [traffic.publish(traffic.channel(0))], 4) as load:
+        one = load.run(0.2)
+        paced = load.run(0.5, 100)
+    assert one.delivered == one.published * 50 > 0
+    assert paced.published == 50
+    assert 0 < one.p50_us <= one.p99_us <= one.slowest_us
+
+
+def test_a_refused_publish_is_counted_and_gives_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    forged = traffic.publish(traffic.channel(0)).replace(b"auth_signature=", b"auth_signature=0")
+    with gateway() as server, crowd(server, traffic.subscribers(1, 1), [forged], 1) as load:
+        one = load.run(0.1)
+    assert one.refused == one.published > 0
+    assert one.delivered == 0
+    assert "401" in capfd.readouterr().err
+    with pytest.raises(SystemExit, match="refused"):
+        summarize([one], lambda one: one.published)
+
+
+def test_a_load_that_is_turned_away_gives_no_answer() -> None:
+    script = [piece.replace(traffic.KEY.encode(), b"nobody") for piece in traffic.subscribers(1, 1)]
+    with gateway() as server, pytest.raises(SystemExit, match="broke off"), crowd(server, script, [], 0):
+        pass
+
+
+@pytest.mark.parametrize("nothing", [replace(ROUND, delivered=0), replace(ROUND, server_cpu_s=0.0)])
+def test_a_round_that_measured_nothing_gives_no_answer(nothing: Round) -> None:
+    with pytest.raises(SystemExit, match="measured nothing"):
+        summarize([ROUND, nothing], lambda one: one.delivered)
+
+
+def test_the_medians_of_the_rounds_are_told() -> None:
+    rounds = [replace(ROUND, delivered=count) for count in (10, 1000, 20)]
+    result = summarize(rounds, lambda one: one.delivered)
+    assert (result.per_s, result.done) == (20, 1030)
+    assert result.cpu_us == pytest.approx(45_000)
+
+
+def test_an_answer_is_refused_if_the_load_was_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer("it is so", RESULT, RESULT) == 0
+    assert capsys.readouterr().out == f"it is so | {describe()}\n"
+    assert answer("it is so", RESULT, replace(RESULT, load_share=0.99, server_share=0.8)) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("no answer: the load was the limit")
+    assert answer("it is so", replace(RESULT, load_share=0.6, server_share=0.5), RESULT) == 1
+    assert answer("it is so", RESULT, replace(RESULT, load_share=0.6, server_share=0.5)) == 0
+    # With both full nobody can say that the server could have done more.
+    assert answer("it is so", RESULT, replace(RESULT, load_share=0.99)) == 0
+
+
+def test_the_receiver_counts_events_not_requests() -> None:
+    receiver = Receiver()
+    receiver.take(b'{"events":[{"metadata":{"sequence":1}},{"metadata":{"sequence":2}}]}')
+    assert receiver.events == 2
+    assert receiver.wait(2, 0)
+    assert not receiver.wait(3, 0)
+
+
+def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
+    records = [b"", b"\x00" * 300, b"x"]
+    assert traffic.read(traffic.write(tmp_path / "records", records)) == records
