@@ -39,6 +39,8 @@ _SLICE = 1024
 _FRAMES_PER_TURN = 64
 #: asyncio's own default; below it nobody needs to look at the buffer at all.
 _HIGH_WATER = 65_536
+#: Beats between telling a silent peer that it was closed and cutting the line.
+_FAREWELL_BEATS = 2
 #: What a close frame has room for beside the code (RFC 6455 section 5.5).
 _LONGEST_REASON = 123
 
@@ -149,10 +151,11 @@ class Connection(asyncio.Protocol):
             return
         commons = self._commons
         if self._asked_at is not None and self._heard_at < self._asked_at:
-            # Back on the wheel first: whatever the node does, the line does not outlive the close time-out.
-            commons.wheel.put(self, commons.close_beats)
+            # Back on the wheel whatever the node does. A peer that has not answered the ping will hardly answer the close.
+            commons.wheel.put(self, _FAREWELL_BEATS)
             if self._live is not None:
                 commons.node.kick(self._live, Code.NO_PONG, "nothing was heard, not even a pong", "ping_timeout")
+                commons.wheel.put(self, _FAREWELL_BEATS)
             return
         silence = commons.beat - self._heard_at
         if silence >= commons.idle_beats:

@@ -80,8 +80,13 @@ class Lender:
 
 
 def discard(parser: Protocol) -> None:
-    """Do away with a parser that will not be used again: its generator refers back to it, a cycle if left alone."""
+    """Do away with a parser that will not be used again: what refers back to it would be left to the garbage collector."""
     del parser.parser
+    fault: BaseException | None
+    for fault in (parser.parser_exc, parser.handshake_exc):
+        while fault is not None:
+            fault.__traceback__ = None  # its frames hold the parser as well
+            fault = fault.__cause__ or fault.__context__
 
 
 def size_on_wire(frame: Frame) -> int:

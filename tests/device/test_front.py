@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from gateway.node import Handshake
+from gateway.transport.front import Door
 from tests.device.front_kit import (
     CLOSE,
     GREETING,
@@ -491,15 +492,15 @@ async def test_closing_cuts_those_in_the_door_as_well() -> None:
 @on_both_loops
 async def test_who_was_accepted_just_before_the_end_is_not_let_in() -> None:
     async with house() as home:
-        raw = socket.create_connection(("127.0.0.1", home.port))
-        raw.sendall(request())
         await home.front.close()
-        raw.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=raw)
-        peer = Peer(reader, writer)
-        home.peers.append(peer)
-        assert await peer.rest() == b""
-        assert home.node.lives == []
+        ours, theirs = socket.socketpair()
+        transport, _door = await asyncio.get_running_loop().connect_accepted_socket(lambda: Door(home.front), ours)
+        theirs.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=theirs)
+        assert await Peer(reader, writer).rest() == b""
+        assert transport.is_closing()
+        assert not home.front.commons.wheel
+        writer.close()
 
 
 @on_both_loops

@@ -73,11 +73,13 @@ def test_verdicts(data: bytes, verdict: tuple[int, str]) -> None:
     assert parser.verdict() == verdict
 
 
-def test_a_discarded_parser_is_gone_without_the_collector() -> None:
+@pytest.mark.parametrize("data", [b"", wire(3), wire(TEXT, "x" * 11), wire(TEXT, "unfinished")[:5], wire(CLOSE)])
+def test_a_discarded_parser_is_gone_without_the_collector(data: bytes) -> None:
     gc.collect()
     gc.disable()
     try:
         parser = Parser(10)
+        parser.receive_data(data)
         gone = weakref.ref(parser)
         discard(parser)
         del parser

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.server import ServerProtocol
 
 from gateway.node import Handshake
 from gateway.transport import upgrade
-from tests.device.front_kit import UPGRADE
+from tests.device.front_kit import UPGRADE, request
 
 
 def fields(**changed: str | None) -> dict[bytes, bytes]:
@@ -164,6 +167,17 @@ def test_what_the_library_accepts_is_accepted() -> None:
 
 def test_a_head_without_sense_has_no_answer() -> None:
     assert upgrade.judge(b"nonsense\r\n\r\n") == (b"", False)
+
+
+@pytest.mark.parametrize("head", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", request(Sec_WebSocket_Key="!")])
+def test_judging_leaves_nothing_for_the_collector(head: bytes) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        upgrade.judge(head)
+        assert not any(isinstance(thing, ServerProtocol) for thing in gc.get_objects())
+    finally:
+        gc.enable()
 
 
 def read(query: bytes = b"", key: bytes = b"key", **changed: str | None) -> Handshake:
