@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.core.delivery import Claim, Delivery, Settlement
-from gateway.core.lifecycle import Record, Span
+from gateway.core.lifecycle import LifecycleEvent, Record, Span
 from gateway.core.publication import Publication
 from gateway.core.roster import Diff, Member
 
@@ -150,7 +150,8 @@ class Outbox(Protocol):
     """Durable events, spans and deliveries. Appended means durable, as far as the implementation promises it at all.
 
     `append` is called by one writer at a time, and commits take effect in the order of the calls, each whole or not at
-    all. `claim` and `settle` are called by the delivery pool, at most one at a time per lane.
+    all. `claim` and `settle` are called by the delivery pool, at most one at a time per lane. All but `is_full` may raise
+    OSError where the disk is at fault; nothing was changed then, and the same call may be made again.
     """
 
     async def open(self) -> Recovery:
@@ -185,8 +186,106 @@ class Outbox(Protocol):
         """Return the newest dead letters of the endpoint, oldest of them first; never holds up a writer."""
         ...
 
+    async def replay(self, endpoint: str, deliveries: Sequence[Delivery]) -> None:
+        """Put deliveries into the endpoint's replay lane (`REPLAY_LANE`), behind what is there, in the given order.
+
+        The outbox numbers them anew within that lane; the envelopes stay as they are. Those that are dead letters of the
+        endpoint (same event, same envelope) stop being ones in the same transaction.
+        """
+        ...
+
+    async def abandon(self, endpoint: str, reason: str, at_ms: int) -> int:
+        """Make dead letters of everything that is due to an endpoint that is no more; returns how many there were."""
+        ...
+
     async def close(self) -> None:
         """Write out what is pending and let go; closing twice is harmless."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event in the ledger; `cursor` grows along it and is never given out twice."""
+
+    cursor: int
+    event: LifecycleEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A piece of the ledger, oldest first."""
+
+    entries: tuple[Entry, ...]
+    #: go on after this one; equals the `after` that was asked for where there is nothing more
+    cursor: int
+    #: everything up to here was forgotten by age; an `after` below it has missed something
+    forgotten: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What was open when the ledger stood at `cursor`: snapshot plus events after the cursor is the present, exactly."""
+
+    cursor: int
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One row of the delivery log: what an attempt did; `number` grows."""
+
+    number: int
+    settlement: Settlement
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What became of one event at one endpoint: `state` is `due`, `delivered` or `dead`."""
+
+    endpoint: str
+    lane: int
+    sequence: int
+    state: str
+    attempts: tuple[Attempt, ...]
+
+
+class Ledger(Protocol):
+    """The reading side of an outbox: what a receiver or an operator may ask. Never holds up a writer.
+
+    All may raise OSError where the disk is at fault. What is older than the retention is not there any more.
+    """
+
+    async def feed(self, app_id: str, *, after: int, limit: int, kinds: frozenset[str] | None = None) -> Page:
+        """Return at most `limit` events of the app after the cursor; `kinds` None: all. The page's cursor also passes over
+        what the kinds left out."""
+        ...
+
+    async def snapshot(self, app_id: str) -> Snapshot:
+        """Return the app's open spans and the cursor they are true at, read in one moment."""
+        ...
+
+    async def find(self, app_id: str, event_id: str) -> Entry | None:
+        """Return the event with this id, if it is still there."""
+        ...
+
+    async def trace(self, app_id: str, event_id: str) -> Sequence[Trace]:
+        """Return what became of the event at each endpoint it was due to, replays included."""
+        ...
+
+    async def attempts(self, endpoint: str, *, before: int | None = None, limit: int = 100) -> Sequence[Attempt]:
+        """Return the endpoint's delivery log, newest first, from `before` (exclusive; None: the newest) back."""
+        ...
+
+    async def dead(self, endpoint: str, *, after: int = 0, limit: int = 100) -> Sequence[tuple[int, DeadLetter]]:
+        """Return the endpoint's dead letters, oldest first, each with a number that grows, after number `after`."""
+        ...
+
+    async def count_dead(self, endpoint: str) -> int:
+        """Return how many dead letters the endpoint has."""
+        ...
+
+    def latest(self, app_id: str) -> int:
+        """Return a cursor at or after the app's newest committed event; never blocks (for long polling)."""
         ...
 
 

@@ -79,6 +79,22 @@ def test_two_endpoints_of_two_apps_may_share_a_name(file: Path) -> None:
     assert [endpoint.key for entry in config.apps for endpoint in entry.endpoints] == ["1001/backend", "1002/backend"]
 
 
+def test_an_endpoint_of_the_pusher_format_is_signed_with_its_app_s_secret(file: Path) -> None:
+    other = HOOK.replace('"backend"', '"other"')
+    config = loaded(file, APP + HOOK + "format = 'pusher'\n" + other)
+    [old, other_endpoint] = config.apps[0].endpoints
+    assert (old.format, old.pusher_key, old.pusher_secret) == ("pusher", "demo-key", "s3cret-of-the-app")
+    assert (other_endpoint.pusher_key, other_endpoint.pusher_secret) == ("", "")
+    assert "s3cret-of-the-app" not in repr(config)
+
+
+def test_where_webhooks_may_go(file: Path) -> None:
+    fence = "[delivery]\nallow_private = false\nrefuse_networks = ['203.0.113.0/24']\nallow_networks = ['fd00::/8']\n"
+    delivery = loaded(file, fence + APP, {"RAWPUSH_DELIVERY__REFUSE_NETWORKS": "10.0.0.0/8, 192.0.2.0/24"}).delivery
+    assert (delivery.allow_private, delivery.allow_networks) == (False, ("fd00::/8",))
+    assert delivery.refuse_networks == ("10.0.0.0/8", "192.0.2.0/24")
+
+
 def test_no_secret_shows_in_the_repr(file: Path) -> None:
     config = loaded(file, APP + HOOK + "headers = { X = 's3cret-header' }\n")
     assert "s3cret" not in repr(config).replace("s3cret-in-url", "")
@@ -95,7 +111,7 @@ def test_no_secret_shows_in_the_repr(file: Path) -> None:
         (APP + "[server\nport = 1", "config.toml:5: column 8: not TOML: Expected ']' at the end of a table declaration"),
         (APP + "key = 'twice'\n", "config.toml:5: column 14: not TOML: Cannot overwrite a value: it is set twice"),
         ("", "config.toml: no app: at least one [[apps]] table is needed"),
-        ("bogus = 1\n" + APP, "config.toml:1: bogus: unknown setting; known here: server, outbox, log, apps"),
+        ("bogus = 1\n" + APP, "config.toml:1: bogus: unknown setting; known here: server, outbox, delivery, log, apps"),
         ("sever = {}\n" + APP, 'config.toml:1: sever: unknown setting; did you mean "server"?'),
         ("port = 1\n" + APP, "config.toml:1: port: unknown setting here: it belongs in [server]"),
         ("server = 5\n" + APP, "config.toml:1: server: must be a table, not the whole number 5"),
@@ -119,6 +135,7 @@ def test_no_secret_shows_in_the_repr(file: Path) -> None:
         (APP.replace("1001", "١٢"), "config.toml:2: apps[0].id: must be digits only"),
         (APP.replace("demo-key", "a/b"), "config.toml:3: apps[0].key: must be letters, digits, hyphens and underscores"),
         (APP + "allowed_origins = ['https://x.org']", "config.toml:5: apps[0].allowed_origins[0]: must be a host"),
+        (APP + "feed = ['channel.*', 'chanel.*']", "config.toml:5: apps[0].feed: 'chanel.*' matches no event"),
         (APP + "limits.event_data = '2MB'", "config.toml:5: apps[0].limits.event_data: must not be larger than request"),
         ("[server]\npath_prefix = '/x/'\n" + APP, "config.toml:2: server.path_prefix: must be empty or a path"),
         ("[server]\nhost = 'x:1'\n" + APP, "config.toml:2: server.host: must be an address or a host name"),
@@ -133,7 +150,7 @@ def test_no_secret_shows_in_the_repr(file: Path) -> None:
             APP + HOOK + "events = ['chanel.*']",
             "config.toml:9: apps[0].webhooks[0] \"backend\".events: 'chanel.*' matches no event",
         ),
-        (APP + HOOK + "format = 'pusher'", 'not the text "pusher": that is not in this version'),
+        (APP + HOOK + "format = 'pusher'\nevents = ['connection.*']", "events: 'connection.*' matches no event that exists in"),
         (
             APP + HOOK + "[apps.webhooks.retry]\nfactr = 2",
             'config.toml:10: apps[0].webhooks[0] "backend".retry.factr: unknown setting',

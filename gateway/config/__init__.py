@@ -6,14 +6,16 @@ may be written as `env:NAME` or `file:PATH`; `RAWPUSH_SECTION__SETTING` override
 
 from __future__ import annotations
 
-from gateway.config.kind import printable, shown_duration, shown_url
+from gateway.config.kind import printable, shown_duration
 from gateway.config.reader import ConfigError, Problem, Resolved, Row, load, resolve
-from gateway.config.record import AppEntry, Config, Log, OutboxSettings, Server, Tls
+from gateway.config.record import AppEntry, Config, DeliverySettings, Log, OutboxSettings, Server, Tls
+from gateway.core.endpoint import shown_url
 
 __all__ = [
     "AppEntry",
     "Config",
     "ConfigError",
+    "DeliverySettings",
     "Log",
     "OutboxSettings",
     "Problem",

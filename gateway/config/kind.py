@@ -14,6 +14,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from gateway.core.endpoint import shown_url
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(B|KB|MB|GB)", re.ASCII)
@@ -350,9 +352,3 @@ def shown_size(count: int) -> str:
         if count and count % _BYTES[unit] == 0:
             return f"{count // _BYTES[unit]}{unit}"
     return f"{count}B"
-
-
-def shown_url(value: str) -> str:
-    """Return the URL without its query, which can hold a token that is nobody's business but the receiver's."""
-    before, mark, _ = value.partition("?")
-    return f"{before}?..." if mark else before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from gateway.config.place import Place, find_lines
 from gateway.config.record import AppEntry, Config
 from gateway.config.schema import FILE, NOT_YET, TABLES, Table
 from gateway.core.app import App
-from gateway.core.endpoint import Endpoint, check
+from gateway.core.endpoint import Endpoint, check, check_kinds
+from gateway.core.format import FORMATS
 
 PREFIX = "RAWPUSH_"
 
@@ -180,8 +181,11 @@ class _Reader:
             return None
         raw_endpoints = self._list(raw, place, shown, "webhooks")
         app_id = values.get("id", "0")
-        endpoints = [self._endpoint(raw, app_id, place, shown, position) for position, raw in enumerate(raw_endpoints)]
+        signer = (values.get("key", "x"), values.get("secret", "x"))
+        endpoints = [self._endpoint(raw, app_id, signer, place, shown, position) for position, raw in enumerate(raw_endpoints)]
         self._once("name", raw_endpoints, (*place, "webhooks"), f"{shown}.webhooks", "another endpoint of this app")
+        for sentence in check_kinds(values.get("feed", ())):
+            self._wrong((*place, "feed"), f"{shown}.feed", sentence)
         limits = values.get("limits")
         if limits is not None and limits.event_data > limits.request:
             at = (*place, "limits", "event_data")
@@ -190,7 +194,9 @@ class _Reader:
             return None
         return AppEntry(App(**values), tuple(endpoint for endpoint in endpoints if endpoint is not None))
 
-    def _endpoint(self, raw: object, app_id: str, app: Place, app_shown: str, position: int) -> Endpoint | None:
+    def _endpoint(
+        self, raw: object, app_id: str, signer: tuple[str, str], app: Place, app_shown: str, position: int
+    ) -> Endpoint | None:
         name = raw.get("name") if isinstance(raw, dict) else None
         place = (*app, "webhooks", position)
         shown = f"{app_shown}.webhooks[{position}]" + (f' "{name}"' if isinstance(name, str) and name else "")
@@ -205,6 +211,8 @@ class _Reader:
         # What is missing has been reported; with something in its place the rest can be checked all the same.
         stand_in = {"name": "x", "url": "https://receiver.invalid/", "secrets": ("x" * 32,)}
         endpoint = Endpoint(app_id=app_id, **{**stand_in, **values})
+        if FORMATS[endpoint.format].needs_app:
+            endpoint = replace(endpoint, pusher_key=signer[0], pusher_secret=signer[1])
         for setting, sentence in check(endpoint):
             at = f"{shown}.{setting}"
             if at not in reported:

@@ -57,6 +57,17 @@ class OutboxSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliverySettings:
+    """Where webhooks may go, whatever an endpoint's URL says or its name resolves to; networks in CIDR notation."""
+
+    #: False: not to private and loopback addresses
+    allow_private: bool = True
+    refuse_networks: tuple[str, ...] = ()
+    #: comes before all refusals, those that need no asking included
+    allow_networks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What is logged, and how it looks."""
 
@@ -79,5 +90,6 @@ class Config:
 
     server: Server = field(default_factory=Server)
     outbox: OutboxSettings = field(default_factory=OutboxSettings)
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
     log: Log = field(default_factory=Log)
     apps: tuple[AppEntry, ...] = ()

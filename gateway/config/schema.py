@@ -25,9 +25,10 @@ from gateway.config.kind import (
     url,
     whole,
 )
-from gateway.config.record import Config, Log, OutboxSettings, Server, Tls
+from gateway.config.record import Config, DeliverySettings, Log, OutboxSettings, Server, Tls
 from gateway.core.app import App, Limits
 from gateway.core.endpoint import Endpoint
+from gateway.core.format import FORMATS
 from gateway.core.retry import RetryPolicy
 
 _KB, _MB, _GB, _TB = 1024, 1024**2, 1024**3, 1024**4
@@ -114,6 +115,11 @@ OUTBOX = Table(
     },
 )
 
+DELIVERY = Table(
+    DeliverySettings,
+    {"allow_private": flag(), "refuse_networks": networks(), "allow_networks": networks()},
+)
+
 LOG = Table(Log, {"level": choice("debug", "info", "warning", "error"), "format": choice("auto", "text", "json")})
 
 LIMITS = Table(
@@ -158,7 +164,7 @@ WEBHOOK = Table(
         "exclude_channels": texts(),
         "event_names": texts(),
         "exclude_event_names": texts(),
-        "format": choice("event", "batch", absent=("pusher", "cloudevents")),
+        "format": choice(*FORMATS),
         "batch_max": whole(1, 10_000),
         "concurrency": whole(1, 256),
         "timeout": duration(0.1, 10 * _MINUTE),
@@ -181,6 +187,7 @@ APP = Table(
         "allowed_origins": texts('a host such as "*.example.com", without scheme, port and path', _is_origin),
         "needs_protocol": flag(),
         "hard_connection_limit": flag(),
+        "feed": texts(),
     },
     {"limits": LIMITS},
     {"webhooks": WEBHOOK},
@@ -193,12 +200,13 @@ APP = Table(
     },
 )
 
-FILE = Table(Config, {}, {"server": SERVER, "outbox": OUTBOX, "log": LOG}, {"apps": APP})
+FILE = Table(Config, {}, {"server": SERVER, "outbox": OUTBOX, "delivery": DELIVERY, "log": LOG}, {"apps": APP})
 
 #: tables by the way they are written in the file
 TABLES = {
     "[server]": SERVER,
     "[outbox]": OUTBOX,
+    "[delivery]": DELIVERY,
     "[log]": LOG,
     "[[apps]]": APP,
     "[apps.limits]": LIMITS,

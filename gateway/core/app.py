@@ -51,6 +51,8 @@ class App:
     hard_connection_limit: bool = False
     #: True: a handshake without `protocol` is refused with 4008; False: it counts as 7
     needs_protocol: bool = True
+    #: globs over kinds of event that are recorded for the feed although no endpoint wants them
+    feed: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from hashlib import md5
 from operator import itemgetter
+from urllib.parse import quote, urlencode
 
 from gateway.core.app import App
 from gateway.core.error import RequestError
@@ -90,6 +91,22 @@ def verify_request(app: App, *, method: str, paths: Sequence[str], query: str, b
     raise _refusal(
         f"auth_signature does not match: the gateway signed {_shown(signed)} (line feeds shown as \\n)", "auth_signature"
     )
+
+
+def sign_request(
+    app: App, *, method: str, path: str, parameters: Sequence[tuple[str, str]] = (), body: bytes = b"", now_s: float
+) -> str:
+    """Return the query of a request that `verify_request` finds right: the parameters, and those of the signature.
+
+    `path` is what will be sent, escapes included, from its first slash on; names of parameters are in lower case.
+    """
+    pairs = [(_bytes(name), _bytes(value)) for name, value in parameters]
+    pairs += [(b"auth_key", _bytes(app.key)), (b"auth_timestamp", b"%d" % now_s), (b"auth_version", b"1.0")]
+    if body:
+        pairs.append((b"body_md5", md5(body, usedforsecurity=False).hexdigest().encode()))
+    pairs.sort(key=itemgetter(0))
+    signature = _signature(app, _string_to_sign(method, path, pairs))
+    return urlencode([*pairs, (b"auth_signature", signature)], quote_via=quote)
 
 
 def spellings(path: str, prefix: str = "") -> tuple[str, ...]:

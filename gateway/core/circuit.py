@@ -9,6 +9,10 @@
 The first success makes it healthy again. What the lanes were waiting for was the endpoint's illness, so they all go on at
 once, but as a slow start: one more lane at a time for each success, which doubles them with every round of answers.
 
+The replay lane stands beside the others: it has a place of its own, so it takes none from a live lane; its failures say
+nothing about the endpoint, since what is replayed has often failed before; and while the endpoint is ill it is the probe only
+where no live lane has anything to send. Its successes count like any other.
+
 Waiting here spends no attempts. Time is monotonic seconds and passed in.
 """
 
@@ -17,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import inf
 
+from gateway.core.delivery import REPLAY_LANE
 from gateway.core.retry import RetryPolicy, bound
 
 #: While fewer lanes than this have failed, one that has not yet may be the next probe at once. Two lanes with poisoned
@@ -100,12 +105,14 @@ class Circuit:
                 return []
             self._held_until = None
         room = self._room()
-        if room <= 0:
-            return []
-        ready = [lane for lane in waiting if lane not in self._in_flight and self._free_at(lane) <= now]
-        if len(ready) > room:
-            ready.sort(key=lambda lane: self._turn.get(lane, 0))
-            del ready[room:]
+        ready = []
+        if room > 0:
+            ready = [lane for lane in self._live(waiting) if self._free_at(lane) <= now]
+            if len(ready) > room:
+                ready.sort(key=lambda lane: self._turn.get(lane, 0))
+                del ready[room:]
+        if self._may_replay(waiting) and self._free_at(REPLAY_LANE) <= now:
+            ready.append(REPLAY_LANE)
         for lane in ready:
             self._turns += 1
             self._turn[lane] = self._turns
@@ -121,9 +128,11 @@ class Circuit:
 
         None: time alone changes nothing; only a report, `enable` or other lanes do.
         """
-        if self._disabled or self._room() <= 0:
+        if self._disabled:
             return None
-        times = [self._free_at(lane) for lane in waiting if lane not in self._in_flight]
+        times = [self._free_at(lane) for lane in self._live(waiting)] if self._room() > 0 else []
+        if self._may_replay(waiting):
+            times.append(self._free_at(REPLAY_LANE))
         if not times:
             return None
         earliest = max(now, min(times))
@@ -147,7 +156,8 @@ class Circuit:
         """The lane's request failed; the lane waits `delay_s` at least (0 where the request was given up)."""
         was_paced = self._end(lane) and self._keeps_pace
         self._due[lane] = now + delay_s
-        self._failing.add(lane)
+        if lane != REPLAY_LANE:
+            self._failing.add(lane)
         if was_paced or (not self._open and len(self._failing) >= min(2, self._lanes)):
             self._open = True
             self._probes_failed += 1
@@ -194,12 +204,21 @@ class Circuit:
         """How many lanes may start, as far as the number under way goes."""
         if self._open:
             return 1 if self._probe is None else 0
-        return self._limit - len(self._in_flight)
+        return self._limit - len(self._in_flight) + (REPLAY_LANE in self._in_flight)
+
+    def _live(self, waiting: Collection[int]) -> list[int]:
+        return [lane for lane in waiting if lane not in self._in_flight and lane != REPLAY_LANE]
+
+    def _may_replay(self, waiting: Collection[int]) -> bool:
+        """Tell whether the replay lane waits and, but for its time, may go."""
+        if REPLAY_LANE not in waiting or REPLAY_LANE in self._in_flight:
+            return False
+        return not self._open or (self._probe is None and not self._live(waiting))
 
     def _free_at(self, lane: int) -> float:
         """From when on the lane may go, if there is room."""
         at = self._due.get(lane, -inf)
-        if self._open and (lane in self._failing or len(self._failing) >= WITNESSES):
+        if self._open and (lane in self._failing or lane == REPLAY_LANE or len(self._failing) >= WITNESSES):
             return max(at, self._probe_at)
         return at
 

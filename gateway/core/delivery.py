@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+#: the lane of an endpoint's replays, beside those of its live events: above any `concurrency`
+REPLAY_LANE = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

@@ -11,10 +11,9 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
+from gateway.core.format import FORMATS
 from gateway.core.retry import RetryPolicy
 from gateway.core.span import CATALOGUE
-
-FORMATS = ("event", "batch")
 
 #: marks a secret whose key is base64 (Standard Webhooks)
 BASE64_SECRET = "whsec_"
@@ -37,9 +36,12 @@ RESERVED_HEADERS = frozenset(
         "webhook-id",
         "webhook-signature",
         "webhook-timestamp",
+        "x-pusher-key",
+        "x-pusher-signature",
         "x-webhook-attempt",
         "x-webhook-event",
         "x-webhook-id",
+        "x-webhook-replay",
         "x-webhook-signature",
         "x-webhook-timestamp",
         "x-webhook-version",
@@ -48,7 +50,24 @@ RESERVED_HEADERS = frozenset(
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _FIELD_VALUE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")  # RFC 9110, section 5.5, without obs-text
+#: Octal, hexadecimal, fewer than four numbers: resolvers read these as IPv4 addresses, each in its own way.
+_ENDS_IN_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)\.?$")
+_IPV4 = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
 _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+
+
+def kinds_of(globs: Iterable[str]) -> frozenset[str]:
+    """Return the kinds of event that shell globs select."""
+    globs = tuple(globs)
+    return frozenset(kind for kind in CATALOGUE if any(fnmatchcase(kind, glob) for glob in globs))
+
+
+def check_kinds(globs: Iterable[str]) -> Iterator[str]:
+    """Say of each glob that selects no kind of event that it does not, with the nearest kind."""
+    for glob in globs:
+        if not kinds_of((glob,)):
+            near = get_close_matches(glob, CATALOGUE, n=1)
+            yield f"{glob!r} matches no event" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +87,7 @@ class Endpoint:
     #: shell globs over the name inside a `message.*` or `client_event`; other events pass
     event_names: tuple[str, ...] = ("*",)
     exclude_event_names: tuple[str, ...] = ()
-    #: `event` or `batch`
+    #: a row of `format.FORMATS`
     format: str = "event"
     batch_max: int = 500
     #: lanes
@@ -77,6 +96,9 @@ class Endpoint:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     include_payload: bool = True
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    #: the app's key and secret, where the format is signed with them
+    pusher_key: str = ""
+    pusher_secret: str = field(default="", repr=False)
 
     @property
     def key(self) -> str:
@@ -98,6 +120,12 @@ def key_of(secret: str) -> bytes:
         raise ValueError("what follows whsec_ is not base64") from None
 
 
+def shown_url(url: str) -> str:
+    """Return the URL without its query, which can hold a token that is nobody's business but the receiver's."""
+    before, mark, _ = url.partition("?")
+    return f"{before}?..." if mark else before
+
+
 def check(endpoint: Endpoint) -> list[tuple[str, str]]:
     """Return everything that is wrong with the endpoint: the name of the field, as in the file, and a sentence.
 
@@ -106,8 +134,9 @@ def check(endpoint: Endpoint) -> list[tuple[str, str]]:
     return [
         *_url(endpoint.url),
         *_secrets(endpoint.secrets),
-        *_events(endpoint.events),
+        *(("events", sentence) for sentence in check_kinds(endpoint.events)),
         *_headers(endpoint.headers),
+        *_format(endpoint),
         *_numbers(endpoint),
         *_retry(endpoint.retry),
     ]
@@ -127,6 +156,8 @@ def _url(url: str) -> Iterator[tuple[str, str]]:
         yield "url", f"must begin with http:// or https://, not with {parts.scheme or 'no scheme'}"
     elif not host:
         yield "url", "names no host"
+    elif ":" not in host and _ENDS_IN_NUMBER.search(host) and not _IPV4.fullmatch(host):
+        yield "url", "its host is a number; write an address as four decimal numbers, such as 192.0.2.7"
     if port == 0:
         yield "url", "port 0 cannot be connected to"
     if "@" in parts.netloc:
@@ -148,13 +179,6 @@ def _secrets(secrets: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         yield "secrets", "the same secret stands there twice"
 
 
-def _events(globs: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for glob in globs:
-        if not any(fnmatchcase(kind, glob) for kind in CATALOGUE):
-            near = get_close_matches(glob, CATALOGUE, n=1)
-            yield "events", f"{glob!r} matches no event" + (f"; did you mean {near[0]!r}?" if near else "")
-
-
 def _headers(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     seen = set[str]()
     for name, value in headers.items():
@@ -169,10 +193,20 @@ def _headers(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield "headers", f"the value of {name!r} may hold only printable ASCII, and neither begin nor end with a space"
 
 
-def _numbers(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
-    if endpoint.format not in FORMATS:
+def _format(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
+    form = FORMATS.get(endpoint.format)
+    if form is None:
         near = get_close_matches(endpoint.format, FORMATS, n=1)
         yield "format", f"must be one of {', '.join(FORMATS)}" + (f"; did you mean {near[0]!r}?" if near else "")
+        return
+    for glob in endpoint.events:
+        if (kinds := kinds_of((glob,))) and not kinds & form.kinds:
+            yield "events", f"{glob!r} matches no event that exists in the format {endpoint.format}"
+    if form.needs_app and not (endpoint.pusher_key and endpoint.pusher_secret):
+        yield "format", f"{endpoint.format} is signed with the key and the secret of the app, and they are missing"
+
+
+def _numbers(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
     if not 1 <= endpoint.concurrency <= 256:
         yield "concurrency", "must be from 1 to 256"
     if not 1 <= endpoint.batch_max <= 10_000:

@@ -159,10 +159,10 @@ class Lifecycle:
         data = {"socket_id": socket_id, **self._facts(socket_id), "channel": channel}
         return (self._event("connection.authenticated", self._connection(socket_id), data, now, channel),)
 
-    def auth_failed(self, socket_id: str, channel: str, reason: str, now: Instant) -> Sequence[Record]:
-        """A signature of the connection was refused; too many of these are counted instead of told."""
+    def auth_failed(self, socket_id: str, channel: str, reason: str, now: Instant, *, has_room: bool = True) -> Sequence[Record]:
+        """A signature of the connection was refused; too many of these, or any without room, are counted instead of told."""
         kind = "connection.auth_failed"
-        if kind not in self.wanted or not self._noise.is_heard(socket_id, kind, now):
+        if kind not in self.wanted or not self._noise.is_heard(socket_id, kind, now, has_room):
             return _NOTHING
         channel = channel[:_LONGEST_NAME]
         data = {"socket_id": socket_id, **self._facts(socket_id), "channel": channel, "reason": reason}
@@ -262,13 +262,22 @@ class Lifecycle:
         return records or _NOTHING
 
     def rejected(
-        self, reason: str, source: str, channel: str | None, event: str | None, size: int, socket_id: str | None, now: Instant
+        self,
+        reason: str,
+        source: str,
+        channel: str | None,
+        event: str | None,
+        size: int,
+        socket_id: str | None,
+        now: Instant,
+        *,
+        has_room: bool = True,
     ) -> Sequence[Record]:
-        """A publish was refused; `source` is `http` or `client`. Too many of these are counted instead of told."""
+        """A publish was refused; `source` is `http` or `client`. Too many, or any without room, are counted instead of told."""
         kind = "message.rejected"
         if kind not in self.wanted or (channel is not None and channel.startswith("#")):
             return _NOTHING
-        if not self._noise.is_heard(socket_id, kind, now):
+        if not self._noise.is_heard(socket_id, kind, now, has_room):
             return _NOTHING
         channel = None if channel is None else channel[:_LONGEST_NAME]
         event = None if event is None else event[:_LONGEST_NAME]

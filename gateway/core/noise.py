@@ -21,12 +21,12 @@ class Noise:
         self._buckets: dict[tuple[str | None, str], TokenBucket] = {}
         self._left_out: Counter[tuple[str | None, str]] = Counter()
 
-    def is_heard(self, socket_id: str | None, kind: str, now: Instant) -> bool:
-        """Tell whether one more may be told, and count it if not."""
+    def is_heard(self, socket_id: str | None, kind: str, now: Instant, has_room: bool) -> bool:
+        """Tell whether one more may be told, and count it if not; without room to record it, it may not."""
         bucket = self._buckets.get((socket_id, kind))
         if bucket is None:
             bucket = self._buckets[socket_id, kind] = TokenBucket(PER_S, BURST)
-        if bucket.take(now.monotonic_s):
+        if has_room and bucket.take(now.monotonic_s):
             return True
         self._left_out[socket_id, kind] += 1
         return False

@@ -85,12 +85,16 @@ class Session:
             case _:
                 return _NOTHING
 
-    def revoke(self, channel: str) -> Sequence[Effect]:
-        """Forget a channel that the roster found full, and return what tells the client; of one not held, nothing."""
+    def revoke(self, channel: str, sentence: str = "") -> Sequence[Effect]:
+        """Forget a channel that was refused after all, and return what tells the client; of one not held, nothing.
+
+        `sentence` says why; by default, that the roster found the channel full.
+        """
         if channel not in self.channels:
             return _NOTHING
         self._forget(channel)
-        return _refused(channel, "LimitReached", f"the channel is full: {self.app.limits.presence_members} members", 4100)
+        sentence = sentence or f"the channel is full: {self.app.limits.presence_members} members"
+        return _refused(channel, "LimitReached", sentence, 4100)
 
     def overloaded(self, publication: Publication) -> Sequence[Effect]:
         """Return what becomes of a client event that the node has no room to record."""

@@ -11,8 +11,9 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 
-from gateway.core.delivery import Request
+from gateway.core.delivery import REPLAY_LANE, Request
 from gateway.core.endpoint import Endpoint, key_of
+from gateway.core.format import FORMATS
 
 #: of the envelope, told in every request
 VERSION = "1"
@@ -21,9 +22,14 @@ VERSION = "1"
 def headers(endpoint: Endpoint, request: Request, *, attempt: int, now_s: int, user_agent: str) -> dict[str, str]:
     """Return all headers of this attempt, signatures included; `now_s` is Unix seconds, `attempt` counts from 1.
 
-    Raises ValueError if a secret is not usable, which `endpoint.check` finds out beforehand.
+    A request of the replay lane says that it is one; nothing else about it differs. Raises ValueError if a secret is not
+    usable, which `endpoint.check` finds out beforehand.
     """
     stamp = str(now_s)
+    pusher: dict[str, str] = {}
+    if FORMATS[endpoint.format].needs_app:
+        pusher = {"X-Pusher-Key": endpoint.pusher_key, "X-Pusher-Signature": plain(endpoint.pusher_secret, request.body)}
+    replay = {"X-Webhook-Replay": "true"} if request.lane == REPLAY_LANE else {}
     return {
         **endpoint.headers,
         "Content-Type": request.content_type,
@@ -33,7 +39,9 @@ def headers(endpoint: Endpoint, request: Request, *, attempt: int, now_s: int, u
         "X-Webhook-Version": VERSION,
         "X-Webhook-Timestamp": stamp,
         "X-Webhook-Attempt": str(attempt),
+        **replay,
         "X-Webhook-Signature": plain(endpoint.secrets[0], request.body),
+        **pusher,
         "webhook-id": request.id,
         "webhook-timestamp": stamp,
         "webhook-signature": " ".join([standard(secret, request.id, stamp, request.body) for secret in endpoint.secrets]),

@@ -6,17 +6,19 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase, translate
+from fnmatch import translate
 from functools import lru_cache
 from zlib import crc32
 
 import orjson
 
-from gateway.core.delivery import Delivery, Request
+from gateway.core.delivery import REPLAY_LANE, Delivery, Request
 from gateway.core.endpoint import Endpoint as Endpoint
 from gateway.core.endpoint import check as check
+from gateway.core.endpoint import kinds_of
+from gateway.core.format import FORMATS, batches
 from gateway.core.signing import VERSION
-from gateway.core.span import CATALOGUE, LifecycleEvent
+from gateway.core.span import LifecycleEvent
 
 _EPOCH = datetime(1970, 1, 1)
 
@@ -28,17 +30,26 @@ class Router:
     the ledger, and what is routed must be written: a delivery that is dropped is a gap its receiver sees.
     """
 
-    __slots__ = ("_by_app", "_by_key", "_sequences", "wanted")
+    __slots__ = ("_by_app", "_by_key", "_sequences", "endpoints", "wanted")
 
-    def __init__(self, endpoints: Iterable[Endpoint], node: str, sequences: dict[str, int]) -> None:
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint],
+        node: str,
+        sequences: dict[str, int],
+        feeds: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        """`feeds` are, by app id, globs over the kinds of event that are recorded although no endpoint wants them."""
         self._sequences = sequences
-        self._by_key = {endpoint.key: _Route(endpoint, node) for endpoint in endpoints}
+        #: by key, in the order in which they were given
+        self.endpoints: Mapping[str, Endpoint] = {endpoint.key: endpoint for endpoint in endpoints}
+        self._by_key = {key: _Route(endpoint, node) for key, endpoint in self.endpoints.items()}
         self._by_app: dict[str, list[_Route]] = {}
-        wanted: dict[str, frozenset[str]] = {}
+        wanted = {app_id: kinds for app_id, globs in (feeds or {}).items() if (kinds := kinds_of(globs))}
         for route in self._by_key.values():
             self._by_app.setdefault(route.app_id, []).append(route)
             wanted[route.app_id] = wanted.get(route.app_id, frozenset()) | route.kinds
-        #: by app id: the kinds of event that some endpoint wants to hear of
+        #: by app id: the kinds of event that some endpoint wants to hear of, or the app's feed
         self.wanted: Mapping[str, frozenset[str]] = wanted
 
     def route(self, event: LifecycleEvent) -> list[Delivery]:
@@ -49,6 +60,25 @@ class Router:
     def route_to(self, endpoint_key: str, event: LifecycleEvent) -> Delivery:
         """Return the delivery of an event that is meant for one endpoint, whatever its filter; KeyError if it is unknown."""
         return self._deliveries(event, [self._by_key[endpoint_key]])[0]
+
+    def render(self, endpoint_key: str, event: LifecycleEvent, sequence: int) -> Delivery:
+        """Return the delivery of an event that has its sequence already, or (0) stands outside of all sequences.
+
+        Nothing is counted. The same event and sequence give the same bytes as long as the endpoint's name, its
+        `include_payload` and the node's name stay what they were. Raises KeyError if the endpoint is unknown.
+        """
+        route = self._by_key[endpoint_key]
+        data = event.data
+        if route.is_bare and "data" in data:
+            data = {name: value for name, value in data.items() if name != "data"}
+        return _delivery(route, event, _serialise(event, data), sequence, crc32(event.subject.encode()))
+
+    def left_out_by(self, endpoint_key: str, event: LifecycleEvent) -> str | None:
+        """Return which setting of the endpoint keeps the event from it, None if it gets it; KeyError if it is unknown.
+
+        `subject`: the event is about another endpoint.
+        """
+        return self._by_key[endpoint_key].left_out_by(event)
 
     def _deliveries(self, event: LifecycleEvent, routes: list[_Route]) -> list[Delivery]:
         full = b""
@@ -64,17 +94,7 @@ class Router:
                 common = full
             sequence = self._sequences.get(route.key, 0) + 1
             self._sequences[route.key] = sequence
-            deliveries.append(
-                Delivery(
-                    endpoint=route.key,
-                    sequence=sequence,
-                    lane=subject % route.concurrency,
-                    event_id=event.id,
-                    kind=event.kind,
-                    at_ms=event.at_ms,
-                    envelope=b"%b%b%d%b" % (common, route.head, sequence, route.tail),
-                )
-            )
+            deliveries.append(_delivery(route, event, common, sequence, subject))
         return deliveries
 
 
@@ -85,10 +105,12 @@ class _Route:
         "app_id",
         "channels",
         "concurrency",
+        "existing",
         "head",
         "is_bare",
         "key",
         "kinds",
+        "name",
         "names",
         "not_channels",
         "not_names",
@@ -98,9 +120,12 @@ class _Route:
     def __init__(self, endpoint: Endpoint, node: str) -> None:
         self.app_id = endpoint.app_id
         self.key = endpoint.key
+        self.name = endpoint.name
         self.concurrency = endpoint.concurrency
         self.is_bare = not endpoint.include_payload
-        self.kinds = frozenset(kind for kind in CATALOGUE if any(fnmatchcase(kind, glob) for glob in endpoint.events))
+        #: what exists in the format, and of that what is asked for
+        self.existing = FORMATS[endpoint.format].kinds
+        self.kinds = kinds_of(endpoint.events) & self.existing
         self.channels = None if "*" in endpoint.channels else _pattern(endpoint.channels)
         self.names = None if "*" in endpoint.event_names else _pattern(endpoint.event_names)
         self.not_channels = _pattern(endpoint.exclude_channels) if endpoint.exclude_channels else None
@@ -117,37 +142,64 @@ class _Route:
             and (event.name is None or _is_between(event.name, self.names, self.not_names))
         )
 
+    def left_out_by(self, event: LifecycleEvent) -> str | None:
+        """Return the first setting of the filter that does not let the event pass, None if all do."""
+        if event.subject.startswith(f"{self.app_id}/endpoint/") and event.subject != f"{self.app_id}/endpoint/{self.name}":
+            return "subject"
+        if event.kind not in self.kinds:
+            return "events" if event.kind in self.existing else "format"
+        for value, wanted, unwanted, setting in (
+            (event.channel, self.channels, self.not_channels, "channels"),
+            (event.name, self.names, self.not_names, "event_names"),
+        ):
+            if value is not None and not _is_between(value, wanted, None):
+                return setting
+            if value is not None and not _is_between(value, None, unwanted):
+                return f"exclude_{setting}"
+        return None
 
-def request(endpoint: Endpoint, deliveries: Sequence[Delivery]) -> Request:
+
+def _delivery(route: _Route, event: LifecycleEvent, common: bytes, sequence: int, subject: int) -> Delivery:
+    return Delivery(
+        endpoint=route.key,
+        sequence=sequence,
+        lane=subject % route.concurrency,
+        event_id=event.id,
+        kind=event.kind,
+        at_ms=event.at_ms,
+        envelope=b"%b%b%d%b" % (common, route.head, sequence, route.tail),
+    )
+
+
+def request(endpoint: Endpoint, deliveries: Sequence[Delivery], at_ms: int | None = None) -> Request:
     """Return the webhook that carries these deliveries of one lane, in their order; the same for the same deliveries.
 
-    Raises ValueError if there is none, or more than the endpoint's format can hold.
+    `at_ms` is when it is attempted (Unix ms; None: never), which only the format `pusher` asks about. Raises ValueError if
+    there is no delivery, or more than the endpoint's format can hold.
     """
     if not deliveries:
         raise ValueError("a webhook carries at least one event")
     first, last = deliveries[0], deliveries[-1]
-    if endpoint.format == "batch":
+    if batches(endpoint.format):
         # The same deliveries always travel together, so their bounds are who the batch is.
         identity = f"{endpoint.key}\n{first.sequence}\n{last.sequence}\n{first.event_id}".encode()
-        return Request(
-            endpoint=endpoint.key,
-            lane=first.lane,
-            id=f"whb_{hashlib.sha256(identity).hexdigest()[:32]}",
-            event=first.kind if len(deliveries) == 1 else "batch",
-            content_type="application/json",
-            body=b'{"events":[' + b",".join([delivery.envelope for delivery in deliveries]) + b"]}",
-            deliveries=tuple(deliveries),
-        )
-    if len(deliveries) > 1:
-        raise ValueError("format event carries one event a webhook")
+        if first.lane == REPLAY_LANE:
+            # that lane counts by itself, so a live batch may have had the same bounds and other events between them
+            identity += b"\nreplay"
+        id_ = f"whb_{hashlib.sha256(identity).hexdigest()[:32]}"
+    elif len(deliveries) > 1:
+        raise ValueError(f"format {endpoint.format} carries one event a webhook")
+    else:
+        id_ = first.event_id
+    form = FORMATS[endpoint.format]
     return Request(
         endpoint=endpoint.key,
         lane=first.lane,
-        id=first.event_id,
-        event=first.kind,
-        content_type="application/json",
-        body=first.envelope,
-        deliveries=(first,),
+        id=id_,
+        event=first.kind if len(deliveries) == 1 else "batch",
+        content_type=form.content_type,
+        body=form.body(deliveries, at_ms),
+        deliveries=tuple(deliveries),
     )
 
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 
 from gateway.core import signing, webhook
 from gateway.core.circuit import Circuit
-from gateway.core.delivery import Claim, Delivery, Outcome, Request, Settlement, Stage, State
+from gateway.core.delivery import REPLAY_LANE, Claim, Delivery, Outcome, Request, Settlement, Stage, State
 from gateway.core.endpoint import Endpoint
+from gateway.core.format import FORMATS, batches, together
 from gateway.core.retry import Delivered, Disable, GiveUp, RetryAt, Suspend, decide
 from gateway.delivery.sender import Sender
 from gateway.ports import Clock, Outbox
@@ -238,7 +239,7 @@ class Lanes:
         endpoint = self.endpoint
         self._woken.discard(lane)
         try:
-            claim = await self._tools.outbox.claim(endpoint.key, lane, endpoint.batch_max if endpoint.format == "batch" else 1)
+            claim = await self._tools.outbox.claim(endpoint.key, lane, endpoint.batch_max if batches(endpoint.format) else 1)
         except OSError as error:
             self._complain("cannot read what is due", lane, error)
             self._put_off(lane, TROUBLE_S)
@@ -252,7 +253,9 @@ class Lanes:
             if wait_s > 0:
                 self._put_off(lane, wait_s)
                 return False
-        expired = self._expired(claim)
+        if not claim.attempts:  # else it stays as it was cut
+            claim = replace(claim, deliveries=claim.deliveries[: together(endpoint.format, claim.deliveries)])
+        expired = self._expired(lane, claim)
         if expired:
             await self._settle(self._given_up(lane, claim, expired))
             return not self._is_stopping  # no answer, no report: it is still admitted
@@ -261,9 +264,9 @@ class Lanes:
 
     async def _attempt(self, lane: int, endpoint: Endpoint, claim: Claim) -> None:
         tools = self._tools
-        request = _request(endpoint, claim.deliveries)
-        attempt = claim.attempts + 1
         at_ms = tools.clock.epoch_ms()
+        request = _request(endpoint, claim.deliveries, at_ms)
+        attempt = claim.attempts + 1
         headers = signing.headers(endpoint, request, attempt=attempt, now_s=at_ms // 1000, user_agent=tools.user_agent)
         outcome = await tools.sender.send(endpoint, headers, request.body)
         # From here to the end of `_settle` the lane must not be cut off: what was answered would be sent again.
@@ -322,11 +325,13 @@ class Lanes:
         longest = max(policy.max_delay_s, *policy.schedule_s) if policy.schedule_s else policy.max_delay_s
         return min(longest, (claim.due_at_ms - self._tools.clock.epoch_ms()) / 1000)
 
-    def _expired(self, claim: Claim) -> tuple[Delivery, ...]:
+    def _expired(self, lane: int, claim: Claim) -> tuple[Delivery, ...]:
         """Return the deliveries at the head that are too old: all of a request that was attempted, or none of it."""
         max_age_s = self.endpoint.retry.max_age_s
         if claim.attempts:
             return claim.deliveries if self._tools.age_s(claim.first_at_ms) > max_age_s else ()
+        if lane == REPLAY_LANE:
+            return ()  # somebody wants it in spite of its age, which begins anew with the first attempt
         count = 0
         for delivery in claim.deliveries:
             if self._tools.age_s(delivery.at_ms) <= max_age_s:
@@ -357,11 +362,11 @@ class Lanes:
         self._tools.telemetry.note(logging.ERROR, sentence, endpoint=self.endpoint.key, lane=lane, error=str(error))
 
 
-def _request(endpoint: Endpoint, deliveries: Sequence[Delivery]) -> Request:
-    if len(deliveries) > 1 and endpoint.format != "batch":
-        # It was cut and attempted before the format was changed; a retry is the same bytes.
-        endpoint = replace(endpoint, format="batch")
-    return webhook.request(endpoint, deliveries)
+def _request(endpoint: Endpoint, deliveries: Sequence[Delivery], at_ms: int | None = None) -> Request:
+    if len(deliveries) > 1:
+        # It was cut and attempted before the format was changed; a retry is the same bytes, as far as it can be.
+        endpoint = replace(endpoint, format=FORMATS[endpoint.format].several)
+    return webhook.request(endpoint, deliveries, at_ms)
 
 
 def _settlement(

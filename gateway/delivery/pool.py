@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
+from gateway.core import signing, webhook
+from gateway.core.delivery import REPLAY_LANE, Delivery, Outcome
 from gateway.core.endpoint import Endpoint
 from gateway.delivery.lane import EndpointState, Lanes, Tools
 from gateway.delivery.sender import Sender
@@ -87,13 +89,14 @@ class Pool:
         for lanes in self._lanes.values():
             lanes.start()
 
-    async def drain(self, timeout_s: float) -> int:
+    async def drain(self, timeout_s: float, keys: Collection[str] | None = None) -> int:
         """Deliver what can be delivered within `timeout_s`, and return how many deliveries are left.
 
-        Returns early when every lane is empty or would only go on after that time.
+        Returns early when every lane is empty or would only go on after that time. `keys` limits it to some endpoints.
         """
         deadline = self._clock.monotonic() + timeout_s
-        while self._leaving or any(lanes.is_busy(deadline) for lanes in self._lanes.values()):
+        drained = {key: lanes for key, lanes in self._lanes.items() if keys is None or key in keys}
+        while (self._leaving and keys is None) or any(lanes.is_busy(deadline) for lanes in drained.values()):
             left_s = deadline - self._clock.monotonic()
             if left_s <= 0:
                 break
@@ -104,7 +107,7 @@ class Pool:
             except TimeoutError:
                 break
         left = 0
-        for key in self._lanes:
+        for key in drained:
             try:
                 left += (await self._outbox.backlog(key)).count
             except OSError as error:
@@ -115,6 +118,17 @@ class Pool:
         """End all lanes; attempts under way are cut off and stay due. Idempotent."""
         self._is_stopped = True
         await asyncio.gather(*[lanes.stop() for lanes in self._lanes.values()], *self._leaving.values())
+
+    async def test(self, delivery: Delivery) -> Outcome:
+        """Send one delivery at once, outside of lanes, circuit and outbox, and return what came back.
+
+        Raises KeyError if its endpoint is not configured.
+        """
+        endpoint = self._lanes[delivery.endpoint].endpoint
+        at_ms = self._clock.epoch_ms()
+        request = webhook.request(endpoint, (delivery,), at_ms)
+        headers = signing.headers(endpoint, request, attempt=1, now_s=at_ms // 1000, user_agent=self._tools.user_agent)
+        return await self._sender.send(endpoint, headers, request.body)
 
     def states(self) -> Mapping[str, EndpointState]:
         """Return how each endpoint is doing, by its key."""
@@ -127,7 +141,7 @@ class Pool:
             lanes.note(lane)
         # Under the same name it may have left something behind, before it was removed or before this process.
         if self._is_started:
-            for lane in range(endpoint.concurrency):
+            for lane in (*range(endpoint.concurrency), REPLAY_LANE):
                 lanes.note(lane)
         if self._is_started and not self._is_stopped and key not in self._leaving:
             lanes.start()

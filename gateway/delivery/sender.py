@@ -28,7 +28,7 @@ from yarl import URL
 from gateway.core.delivery import Outcome, Stage
 from gateway.core.retry import parse_retry_after
 from gateway.core.webhook import Endpoint
-from gateway.delivery.address import refusal
+from gateway.delivery.address import AddressRules
 
 #: Seconds a connection is kept without a request: less than the 5 s after which Node and uvicorn close theirs.
 IDLE_S = 4.0
@@ -42,6 +42,10 @@ BODY_PATIENCE_S = 1.0
 
 #: What the kernel takes in on our behalf, in bytes: answers are small, and a flood should stop at the sender's side.
 _RECEIVE_BUFFER = 32_768
+
+#: Connections beyond those of the live lanes: one for the replay lane and one for a test. Without them a live lane would
+#: wait for one, and that wait is part of its time-out.
+_BESIDE = 2
 
 #: from this size on, in bytes, a body is handed over in pieces
 _LARGE = 1 << 20
@@ -69,14 +73,14 @@ class Sender(Protocol):
 class HttpSender:
     """See `Sender`. Needs a running event loop from the first attempt on.
 
-    `private_allowed=False` refuses private and loopback addresses beside those that are always refused. `tls` is the
-    context for https, `resolver` the name resolver; by default the system's certificates and name servers.
+    `rules` say which addresses may be sent to. `tls` is the context for https, `resolver` the name resolver; by default
+    the system's certificates and name servers.
     """
 
     def __init__(
-        self, *, private_allowed: bool = True, tls: ssl.SSLContext | None = None, resolver: AbstractResolver | None = None
+        self, *, rules: AddressRules | None = None, tls: ssl.SSLContext | None = None, resolver: AbstractResolver | None = None
     ) -> None:
-        self._private_allowed = private_allowed
+        self._rules = rules or AddressRules()
         self._tls = tls
         self._resolver = resolver
         self._peers: dict[str, _Peer] = {}
@@ -132,10 +136,10 @@ class HttpSender:
         if (why := self._refusal(url.host or "")) is not None:
             raise _Refused(why)
         connector = aiohttp.TCPConnector(
-            limit=endpoint.concurrency,
+            limit=endpoint.concurrency + _BESIDE,
             keepalive_timeout=IDLE_S,
             resolver=_Guard(self._names, self._refusal),
-            socket_factory=_make_socket,
+            socket_factory=self._make_socket,
             ssl=self._context() if url.scheme == "https" else True,
         )
         session = aiohttp.ClientSession(
@@ -161,13 +165,24 @@ class HttpSender:
             self._tls = ssl.create_default_context()
         return self._tls
 
+    def _make_socket(self, info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
+        """Make the socket for one address, which is judged here once more: this is the one that will be connected to.
+
+        What comes from the resolver has been judged before. A literal is handed through by the client as it is spelt.
+        """
+        address = str(info[4][0])
+        if not _is_address(address):
+            raise _Refused(f"{address} is not the plain form of an address, nothing may be sent there")
+        if (why := self._refusal(address)) is not None:
+            raise _Refused(why)
+        sock = socket.socket(info[0], info[1], info[2])
+        # Before connecting, or the window has been promised already.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        return sock
+
     def _refusal(self, address: str) -> str | None:
         """Return why nothing may be sent to this address; a name is judged when it has been looked up."""
-        try:
-            ip_address(address)
-        except ValueError:
-            return None
-        why = refusal(address, private_allowed=self._private_allowed)
+        why = self._rules.refusal(address) if _is_address(address) else None
         return None if why is None else f"{address} is {why}, nothing may be sent there"
 
 
@@ -223,6 +238,14 @@ def _check(headers: Mapping[str, str]) -> None:
                 text.encode()
             except UnicodeError:
                 raise _Refused("a header holds what is no text") from None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _data(body: bytes) -> bytes | io.BytesIO:
@@ -301,10 +324,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return (error.reason or "handshake failed").lower().replace("_", " ")
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-
-
-def _make_socket(info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
-    sock = socket.socket(info[0], info[1], info[2])
-    # Before connecting, or the window has been promised already.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-    return sock

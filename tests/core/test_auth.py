@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.app import App
-from gateway.core.auth import GRACE_S, channel_signature_error, decode_text, spellings, verify_request
+from gateway.core.auth import GRACE_S, channel_signature_error, decode_text, sign_request, spellings, verify_request
 from gateway.core.error import RequestError
 
 APP = App(id="1001", key="demo-key", secret="demo-secret-9f3a")
@@ -364,3 +364,17 @@ def test_the_short_reading_agrees_with_the_full_one(pieces: list[str], is_wrong:
         refusal(wire.replace("auth_signature=", "auth_signature=0"))
     else:
         assert verify(wire) == {}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["event", "after", "zulu", "a"]), text), max_size=4, unique_by=lambda pair: pair[0]),
+    raw_bytes,
+    st.sampled_from(["/apps/1001/webhooks/events", "/rt/apps/1001/webhooks/endpoints/a%20b/test"]),
+)
+def test_what_is_signed_here_is_found_right_here(parameters: list[tuple[str, str]], body: bytes, path: str) -> None:
+    method = "POST" if body else "GET"
+    query = sign_request(APP, method=method, path=path, parameters=parameters, body=body, now_s=NOW)
+    found = verify_request(APP, method=method, paths=spellings(path), query=query, body=body, now_s=NOW)
+    assert found == {name: [value] for name, value in parameters}
+    with pytest.raises(RequestError):
+        verify_request(APP, method="PUT", paths=spellings(path), query=query, body=body, now_s=NOW)

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.circuit import WITNESSES, Circuit
+from gateway.core.delivery import REPLAY_LANE
 from gateway.core.retry import RetryPolicy
 
 POLICY = RetryPolicy(initial_s=1.0, factor=2.0, max_delay_s=900.0)
@@ -187,6 +188,63 @@ def test_after_a_suspension_that_nothing_contradicted_there_is_one_probe() -> No
     assert circuit.admit(range(8), 31.0) == []
 
 
+# -- the replay lane
+
+
+def test_the_replay_lane_takes_no_place_from_a_live_one() -> None:
+    circuit = Circuit(2, POLICY)
+    assert circuit.admit([REPLAY_LANE, 0, 1], 0.0) == [0, 1, REPLAY_LANE]
+    assert circuit.admit([REPLAY_LANE], 0.0) == []
+    circuit.succeeded(0)
+    assert circuit.admit([0], 0.0) == [0]
+    circuit.succeeded(REPLAY_LANE)
+    assert circuit.admit([REPLAY_LANE], 0.0) == [REPLAY_LANE]
+    assert circuit.in_flight == 3
+
+
+def test_what_fails_in_a_replay_says_nothing_about_the_endpoint() -> None:
+    for lanes in (1, 8):
+        circuit = Circuit(lanes, POLICY)
+        for now in range(0, 100, 10):
+            assert circuit.admit([REPLAY_LANE], now) == [REPLAY_LANE]
+            circuit.failed(REPLAY_LANE, 10.0, now)
+            assert circuit.next_at([REPLAY_LANE], now) == now + 10.0
+            assert circuit.state == "healthy"
+
+
+def test_a_replay_waits_while_live_lanes_probe_an_ill_endpoint() -> None:
+    circuit = opened(8)
+    assert circuit.admit([REPLAY_LANE, 1], 0.4) == []
+    assert circuit.admit([REPLAY_LANE, 1], 0.5) == [1]
+    assert circuit.admit([REPLAY_LANE], 0.5) == []
+    circuit.succeeded(1)
+    assert circuit.admit([REPLAY_LANE], 0.5) == [REPLAY_LANE]
+
+
+def test_a_replay_is_the_probe_where_nothing_else_is_to_be_sent() -> None:
+    circuit = opened(8)
+    assert circuit.next_at([REPLAY_LANE], 0.1) == 0.5
+    assert circuit.admit([REPLAY_LANE], 0.5) == [REPLAY_LANE]
+    circuit.failed(REPLAY_LANE, 0.1, 0.5)
+    # it keeps the pace that the next live lane has too
+    assert circuit.next_at([REPLAY_LANE], 0.6) == 1.5
+    assert circuit.next_at([3], 0.6) == 1.5
+    assert circuit.admit([REPLAY_LANE], 1.5) == [REPLAY_LANE]
+    circuit.succeeded(REPLAY_LANE)
+    assert circuit.state == "healthy"
+
+
+def test_a_replay_obeys_suspension_and_disabling() -> None:
+    circuit = Circuit(8, POLICY)
+    circuit.admit([REPLAY_LANE], 0.0)
+    circuit.suspended(REPLAY_LANE, 5.0, 0.0)
+    assert circuit.admit([REPLAY_LANE, 1], 4.9) == []
+    assert circuit.admit([REPLAY_LANE, 1], 5.0) == [1]
+    circuit.disable()
+    assert circuit.admit([REPLAY_LANE], 9.0) == []
+    assert circuit.next_at([REPLAY_LANE], 9.0) is None
+
+
 def test_disabled_is_for_good_until_somebody_enables_it() -> None:
     circuit = Circuit(8, POLICY)
     circuit.admit([0], 0.0)
@@ -247,7 +305,7 @@ def test_whatever_happens_it_never_sends_twice_in_a_lane_nor_two_probes_and_alwa
     lanes: int, steps: list[tuple[str, int, float]]
 ) -> None:
     circuit = Circuit(lanes, POLICY)
-    waiting = range(lanes)
+    waiting = [*range(lanes), REPLAY_LANE]
     now = 0.0
     under_way: list[int] = []
     held_until = 0.0

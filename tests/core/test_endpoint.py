@@ -23,7 +23,15 @@ def test_a_good_endpoint_has_nothing_wrong() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://localhost:8080", "https://[::1]:443/x", "HTTP://EXAMPLE.com", "http://10.0.0.1/a%20b", "https://bücher.example/ü"],
+    [
+        "http://localhost:8080",
+        "https://[::1]:443/x",
+        "http://[::ffff:10.0.0.1]/",
+        "HTTP://EXAMPLE.com",
+        "http://10.0.0.1/a%20b",
+        "http://host-7.example7",
+        "https://bücher.example/ü",
+    ],
 )
 def test_urls_that_can_be_used(url: str) -> None:
     assert complaints(url=url) == []
@@ -45,6 +53,11 @@ def test_urls_that_can_be_used(url: str) -> None:
         ("https://[::1/", "cannot be read"),
         ("https://example.com/a b", "space"),
         ("https://exam\nple.com/", "control character"),
+        ("http://2130706433/", "is a number"),
+        ("http://127.1/", "is a number"),
+        ("http://0177.0.0.1/", "is a number"),
+        ("http://0x7F000001:80/", "is a number"),
+        ("http://127.0.0.1./", "is a number"),
     ],
 )
 def test_urls_that_cannot(url: str, words: str) -> None:
@@ -124,6 +137,8 @@ def test_good_header_values(value: str) -> None:
     ("changes", "place"),
     [
         ({"format": "batches"}, "format"),
+        ({"format": "pusher", "pusher_key": "k"}, "format"),
+        ({"format": "pusher", "pusher_key": "k", "pusher_secret": "s", "events": ("message.*", "*")}, "events"),
         ({"concurrency": 0}, "concurrency"),
         ({"concurrency": 257}, "concurrency"),
         ({"batch_max": 0}, "batch_max"),

@@ -3,13 +3,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 import standardwebhooks
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from gateway.core.delivery import Delivery
+from gateway.core.delivery import REPLAY_LANE, Delivery
 from gateway.core.endpoint import RESERVED_HEADERS, Endpoint
 from gateway.core.signing import headers, verify
 from gateway.core.webhook import request
@@ -43,6 +44,15 @@ def test_all_headers_of_an_attempt() -> None:
         "webhook-timestamp": "1754300000",
         "webhook-signature": "v1," + base64.b64encode(digest).decode(),
     }
+
+
+def test_a_replay_says_that_it_is_one_and_is_signed_like_any_other() -> None:
+    _, live = signed("s3cret", now_s=1_754_300_000)
+    endpoint = Endpoint("1001", "backend", "https://example.com", ("s3cret",))
+    again = request(endpoint, [replace(DELIVERY, lane=REPLAY_LANE)])
+    sent = headers(endpoint, again, attempt=1, now_s=1_754_300_000, user_agent="RawPush/1")
+    assert sent == {**live, "X-Webhook-Replay": "true"}
+    assert {name.lower() for name in sent} <= RESERVED_HEADERS
 
 
 def test_every_header_the_gateway_sets_is_reserved() -> None:

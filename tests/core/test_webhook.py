@@ -229,3 +229,60 @@ def test_a_batch_of_one_is_named_after_its_event() -> None:
     webhook = request(endpoint(format="batch"), deliveries(1))
     assert webhook.event == "channel.occupied"
     assert len(orjson.loads(webhook.body)["events"]) == 1
+
+
+# -- what the desk asks
+
+
+def test_an_event_is_rendered_as_it_was_routed_and_nothing_is_counted() -> None:
+    sequences = {"1001/full": 41}
+    router = Router([endpoint("full"), endpoint("bare", include_payload=False)], "gw-1", sequences)
+    told = event("message.published", name="created", size=2, data='{"é":1}')
+    full, bare = router.route(told)
+    before = dict(sequences)
+    assert router.render("1001/full", told, 42) == full
+    assert router.render("1001/bare", told, 1) == bare
+    assert orjson.loads(router.render("1001/full", told, 0).envelope)["metadata"]["sequence"] == 0
+    assert sequences == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "setting"),
+    [
+        ({}, None),
+        ({"events": ("channel.*",)}, "events"),
+        ({"format": "pusher"}, "format"),
+        ({"channels": ("x*",)}, "channels"),
+        ({"exclude_channels": ("room-*",)}, "exclude_channels"),
+        ({"event_names": ("x",)}, "event_names"),
+        ({"exclude_event_names": ("e*",)}, "exclude_event_names"),
+        ({"channels": ("x*",), "exclude_channels": ("room-*",)}, "channels"),
+    ],
+)
+def test_the_setting_that_leaves_an_event_out_is_named(settings: dict[str, Any], setting: str | None) -> None:
+    router = Router([endpoint(**settings)], "n", {})
+    told = event("message.published", name="e")
+    assert router.left_out_by("1001/backend", told) == setting
+    assert bool(router.route(told)) == (setting is None)
+
+
+def test_what_the_feed_is_to_hold_is_wanted_too() -> None:
+    router = Router(
+        [endpoint(events=("client_event",))], "n", {}, {"1001": ("channel.o*",), "1002": ("connection.*",), "1003": ()}
+    )
+    assert router.wanted["1001"] == {"client_event", "channel.occupied"}
+    assert router.wanted["1002"] == {kind for kind in CATALOGUE if kind.startswith("connection.")}
+    assert "1003" not in router.wanted
+    # nobody is told of it all the same
+    assert router.route(event("channel.occupied")) == []
+
+
+def test_a_replayed_batch_is_never_taken_for_a_live_one() -> None:
+    def delivery(number: int, sequence: int, lane: int) -> Delivery:
+        return Delivery("1001/backend", sequence, lane, f"evt_{number}", "client_event", 1, b'{"n":%d}' % number)
+
+    batch = endpoint(format="batch")
+    live = request(batch, [delivery(1, 1, 0), delivery(2, 2, 0)])
+    replay = request(batch, [delivery(1, 1, 4096), delivery(3, 2, 4096)])
+    assert live.id != replay.id
+    assert replay.id == request(batch, [delivery(1, 1, 4096), delivery(3, 2, 4096)]).id

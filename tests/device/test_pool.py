@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import hashlib
+import hmac
 import random
 import selectors
 from collections import defaultdict
@@ -11,11 +13,12 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.delivery import Claim, Delivery, Outcome, Settlement, Stage, State
+from gateway.core.delivery import REPLAY_LANE, Claim, Delivery, Outcome, Settlement, Stage, State
 from gateway.core.endpoint import Endpoint
 from gateway.core.retry import RetryPolicy
 from gateway.delivery.pool import Pool
@@ -341,6 +344,52 @@ async def test_a_batch_that_was_attempted_stays_one_when_the_format_changes() ->
     assert await world.pool.drain(HOUR) == 0
     assert [attempt.number for attempt in world.sender.attempts] == [1, 2, 1]
     assert world.sender.attempts[0].body == world.sender.attempts[1].body
+    await world.pool.stop()
+
+
+def pusher_endpoint() -> Endpoint:
+    return endpoint(format="pusher", concurrency=1, pusher_key="k", pusher_secret="app-secret")
+
+
+async def occupied(world: World, *channels: str) -> None:
+    """Make the channels' events due in lane 0."""
+    made = []
+    for number, channel in enumerate(channels, 1):
+        envelope = orjson.dumps({"event": "channel.occupied", "data": {"channel": channel}})
+        made.append(Delivery("1/a", number, 0, f"evt_{number}", "channel.occupied", world.clock.epoch_ms(), envelope))
+    await world.outbox.append(Commit(deliveries=tuple(made)))
+    world.pool.wake([("1/a", 0)])
+
+
+@instantly
+async def test_a_pusher_webhook_is_stamped_afresh_and_signed_again_only_when_it_is_late() -> None:
+    world = World(pusher_endpoint(), answer=lambda attempt: 200 if world.now >= 1800 else 500)
+    await occupied(world, "a", "b")
+    await world.pool.start()
+    assert await world.pool.drain(HOUR) == 0
+    attempts = world.sender.attempts
+    assert len({attempt.id for attempt in attempts}) == 1
+    early = [attempt for attempt in attempts if attempt.at - attempts[0].at < 240]
+    assert 1 < len(early) < len(attempts) - 1
+    assert {attempt.body for attempt in early} == {attempts[0].body}
+    for attempt in attempts:
+        late_s = START_MS / 1000 + attempt.at - 1000 - orjson.loads(attempt.body)["time_ms"] / 1000
+        assert late_s < 240 if attempt in early else late_s < 0.002
+        signature = hmac.new(b"app-secret", attempt.body, hashlib.sha256).hexdigest()
+        assert attempt.headers["X-Pusher-Signature"] == signature
+    await world.pool.stop()
+
+
+@instantly
+async def test_an_event_of_an_encrypted_channel_travels_alone_in_the_pusher_format_each_time() -> None:
+    statuses = iter([500, 200, 500, 500])
+    world = World(pusher_endpoint(), answer=lambda attempt: next(statuses, 200))
+    await occupied(world, "a", "b", "private-encrypted-x", "private-encrypted-y", "c")
+    await world.pool.start()
+    assert await world.pool.drain(HOUR) == 0
+    cut = [[one["channel"] for one in orjson.loads(body)["events"]] for body in world.sender.bodies()]
+    encrypted = ["private-encrypted-x"]
+    assert cut == [["a", "b"], ["a", "b"], encrypted, encrypted, encrypted, ["private-encrypted-y"], ["c"]]
     await world.pool.stop()
 
 
@@ -796,4 +845,100 @@ async def test_a_new_endpoint_takes_over_what_an_earlier_life_left_for_it() -> N
     world.pool.configure([endpoint("a"), endpoint("b")])
     assert await world.pool.drain(1) == 0
     assert world.sender.bodies("1/b") == [made.envelope]
+    await world.pool.stop()
+
+
+# -- replays and tests
+
+
+async def replay(world: World, *deliveries: Delivery, key: str = "1/a") -> None:
+    await world.outbox.replay(key, deliveries)
+    world.pool.wake([(key, REPLAY_LANE)])
+
+
+@instantly
+async def test_replays_go_one_by_one_in_order_beside_the_live_ones_and_say_so() -> None:
+    gate = asyncio.Event()
+
+    async def held(attempt: Attempt) -> int:
+        await gate.wait()
+        return 200
+
+    world = World(endpoint(concurrency=1), answer=lambda attempt: held(attempt) if "X-Webhook-Replay" in attempt.headers else 200)
+    await world.pool.start()
+    first = await world.due(0, 0, 0)
+    await world.pool.drain(10)
+    await replay(world, *first)
+    live = await world.due(0, 0)
+    await world.pool.drain(5)
+    # the replay is under way and holds up nothing
+    assert world.sender.bodies() == [one.envelope for one in (*first, first[0], *live)] or world.sender.bodies() == [
+        one.envelope for one in (*first, live[0], first[0], live[1])
+    ]
+    gate.set()
+    await world.pool.drain(10)
+    again = [attempt for attempt in world.sender.attempts if "X-Webhook-Replay" in attempt.headers]
+    assert [attempt.body for attempt in again] == [one.envelope for one in first]
+    assert [attempt.id for attempt in again] == [one.event_id for one in first]
+    assert {attempt.number for attempt in again} == {1}
+    assert await world.left() == 0
+    await world.pool.stop()
+
+
+@instantly
+async def test_what_was_given_up_for_its_age_can_be_replayed() -> None:
+    world = World(endpoint(retry=RetryPolicy(max_age_s=60.0)))
+    (old,) = await world.due(0, at_ms=START_MS - 3_600_000)
+    await world.pool.start()
+    await world.pool.drain(10)
+    assert world.sender.attempts == []
+    await replay(world, old)
+    await world.pool.drain(10)
+    assert world.sender.bodies() == [old.envelope]
+    # and age counts from its new first attempt
+    world.sender.answer = lambda attempt: 500
+    await replay(world, old)
+    await world.pool.drain(200)
+    assert len(world.sender.attempts) > 3
+    assert world.outbox.last(State.DEAD)[-1].reason == "max_age"
+    await world.pool.stop()
+
+
+@instantly
+async def test_a_replay_left_behind_goes_on_after_a_restart_and_after_a_change() -> None:
+    world = World()
+    made = await world.due(0, 1)
+    await world.outbox.replay("1/a", made)
+    await world.pool.start()
+    world.pool.wake([("1/a", REPLAY_LANE)])
+    await world.pool.drain(10)
+    assert len(world.sender.attempts) == 4
+    # removed, then back: nobody wakes the lanes again
+    world.pool.configure([])
+    await world.outbox.replay("1/a", made)
+    world.pool.configure(world.endpoints)
+    await world.pool.drain(10)
+    assert len(world.sender.attempts) == 6
+    await world.pool.stop()
+
+
+@instantly
+async def test_a_test_is_sent_at_once_whatever_the_endpoint_s_state() -> None:
+    world = World(answer=lambda attempt: 410)
+    await world.pool.start()
+    await world.due(0)
+    await world.pool.drain(10)
+    assert world.pool.states()["1/a"].state == "disabled"
+    world.sender.answer = lambda attempt: 204
+    settled = len(world.outbox.settled)
+    outcome = await world.pool.test(Delivery("1/a", 0, 3, "evt_t", "webhook.test", START_MS, b'{"test":1}'))
+    assert outcome.status == 204
+    sent = world.sender.attempts[-1]
+    assert (sent.id, sent.number, sent.body) == ("evt_t", 1, b'{"test":1}')
+    assert sent.headers["X-Webhook-Event"] == "webhook.test"
+    # nothing is written, and nothing follows from it
+    assert len(world.outbox.settled) == settled
+    assert world.pool.states()["1/a"].state == "disabled"
+    with pytest.raises(KeyError):
+        await world.pool.test(Delivery("1/b", 0, 0, "evt_t", "webhook.test", START_MS, b"{}"))
     await world.pool.stop()

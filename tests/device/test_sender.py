@@ -22,6 +22,7 @@ from aiohttp import AsyncResolver
 from gateway.core.delivery import Outcome, Stage
 from gateway.core.endpoint import Endpoint
 from gateway.delivery import sender as module
+from gateway.delivery.address import AddressRules
 from gateway.delivery.sender import HttpSender
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -568,7 +569,7 @@ async def test_a_forbidden_literal_is_refused(host: str) -> None:
 
 @on_both_loops
 async def test_private_addresses_can_be_refused_too() -> None:
-    async with receiving(answering(OK)) as receiver, sending(private_allowed=False) as sender:
+    async with receiving(answering(OK)) as receiver, sending(rules=AddressRules(private_allowed=False)) as sender:
         outcome = await send(sender, endpoint(receiver.port))
         assert outcome.stage is Stage.REFUSED
         assert receiver.connections == 0
