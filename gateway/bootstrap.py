@@ -16,6 +16,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -25,15 +26,18 @@ from gateway import __version__
 from gateway.api.site import Site
 from gateway.backplane.local import LocalBroker, LocalTracker
 from gateway.clock import SystemClock
-from gateway.config import Config
+from gateway.config import Config, ConfigError
+from gateway.core.error import RequestError
 from gateway.core.ident import Ids
-from gateway.core.webhook import Router
+from gateway.core.webhook import Endpoint, Router
+from gateway.delivery.address import AddressRules
 from gateway.delivery.pool import Pool
 from gateway.delivery.sender import HttpSender
+from gateway.desk import Desk
 from gateway.node import Node
 from gateway.outbox.memory import MemoryOutbox
 from gateway.outbox.sqlite import SqliteOutbox
-from gateway.ports import Clock, Outbox
+from gateway.ports import Clock
 from gateway.recorder import Recorder
 from gateway.telemetry import JsonFormatter, Telemetry, TextFormatter
 from gateway.transport.front import Front
@@ -48,6 +52,9 @@ _TICK_S = 0.05
 _DRAIN_SHARE = 0.4
 _PATIENCE_SHARE = 0.1
 
+#: Seconds an endpoint that was taken out of the file is given to take what is under way, before it becomes dead letters.
+_PARTING_S = 2.0
+
 
 class Gateway:
     """Everything, wired. `start` it once, `stop` it once or more often."""
@@ -57,8 +64,14 @@ class Gateway:
         self.port = 0
         self.telemetry = Telemetry()
         self._clock: Clock = clock or SystemClock()
-        self._outbox = _outbox(config)
-        self._sender = HttpSender()
+        self._outbox = _outbox(config, self._dropped)
+        self._sender = HttpSender(
+            rules=AddressRules(
+                refuse=config.delivery.refuse_networks,
+                allow=config.delivery.allow_networks,
+                private_allowed=config.delivery.allow_private,
+            )
+        )
         self._pool = Pool(
             outbox=self._outbox,
             sender=self._sender,
@@ -68,28 +81,46 @@ class Gateway:
             user_agent=USER_AGENT,
         )
         self.node: Node | None = None
+        self.desk: Desk | None = None
         self._recorder: Recorder | None = None
         self._site: Site | None = None
         self._front: Front | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()
+        #: the last sequence given out, by endpoint key
+        self._sequences: dict[str, int] = {}
 
     async def start(self) -> None:
         """Come up; on return the gateway accepts work and `port` says where. Raises OSError if it cannot (port, disk)."""
         config, server = self.config, self.config.server
         recovery = await self._outbox.open()
-        endpoints = [endpoint for entry in config.apps for endpoint in entry.endpoints]
-        router = Router(endpoints, server.node or socket.gethostname(), dict(recovery.sequences))
-        self._recorder = Recorder(
+        self._sequences.update(recovery.sequences)
+        endpoints = _endpoints(config)
+        router = _router(config, self._sequences)
+        ids = Ids(secrets.randbits(48))
+        self._recorder = recorder = Recorder(
             outbox=self._outbox,
             router=router,
             telemetry=self.telemetry,
             wake=self._pool.wake,
             capacity=config.outbox.queue_capacity,
+            ids=ids,
+            clock=self._clock,
+            announce=lambda records: desk.announce(records),
+        )
+        self.desk = desk = Desk(
+            outbox=self._outbox,
+            ledger=self._outbox,
+            router=lambda: recorder.router,
+            deliverer=self._pool,
+            ids=ids,
+            clock=self._clock,
+            telemetry=self.telemetry,
         )
         self.node = Node(
             apps=[entry.app for entry in config.apps],
-            ids=Ids(secrets.randbits(48)),
+            ids=ids,
             broker=LocalBroker(),
             tracker=LocalTracker(),
             recorder=self._recorder,
@@ -99,7 +130,7 @@ class Gateway:
             defer=asyncio.get_running_loop().call_soon,
             activity_timeout_s=round(server.activity_timeout_s),
         )
-        self._site = Site(node=self.node, clock=self._clock, path_prefix=server.path_prefix)
+        self._site = Site(node=self.node, desk=desk, clock=self._clock, path_prefix=server.path_prefix)
         self._front = Front(
             node=self.node,
             clock=self._clock,
@@ -127,6 +158,40 @@ class Gateway:
             await self.stop()
             raise
 
+    async def reload(self, config: Config) -> None:
+        """Take over the apps and endpoints of another configuration without dropping a connection of an app that stays.
+
+        An app that is gone sends its connections home; an endpoint that is gone leaves its backlog as dead letters.
+        Whatever else differs takes effect at the next start, and the log says so.
+        """
+        async with self._reloading:
+            if self.node is None or self._recorder is None or self._stopping is not None:
+                return
+            old = self.config
+            staying = {entry.app.id for entry in config.apps}
+            await self.node.dismiss(entry.app.id for entry in old.apps if entry.app.id not in staying)
+            # What has happened so far is due to the endpoints as they were.
+            try:
+                await self._recorder.committed()
+            except RequestError:
+                self.telemetry.note(logging.WARNING, "reloading while the outbox cannot be written")
+            endpoints = _endpoints(config)
+            keys = {endpoint.key for endpoint in endpoints}
+            gone = {endpoint.key for endpoint in _endpoints(old)} - keys
+            if gone:
+                await self._pool.drain(_PARTING_S, gone)
+            self._recorder.router = _router(config, self._sequences)
+            self.node.adopt(entry.app for entry in config.apps)
+            self._pool.configure(endpoints)
+            for key in sorted(gone):
+                left = await self._outbox.abandon(key, "endpoint_removed", self._clock.epoch_ms())
+                self.telemetry.note(logging.WARNING, "endpoint removed", endpoint=key, dead_letters=left)
+            self.config = replace(old, apps=config.apps)
+            for section in ("server", "outbox", "delivery", "log"):
+                if getattr(config, section) != getattr(old, section):
+                    self.telemetry.note(logging.WARNING, "a changed section takes effect at the next start", section=section)
+            self.telemetry.note(logging.INFO, "reloaded", apps=len(config.apps), endpoints=len(endpoints))
+
     async def stop(self) -> None:
         """Go down as promised, within `shutdown_timeout`; a second call waits for the first."""
         if self._stopping is None:
@@ -134,6 +199,10 @@ class Gateway:
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
+        async with self._reloading:
+            await self._go_down()
+
+    async def _go_down(self) -> None:
         server = self.config.server
         whole_s = server.shutdown_timeout_s
         deadline = self._clock.monotonic() + whole_s
@@ -149,6 +218,8 @@ class Gateway:
             except TimeoutError:
                 self.telemetry.note(logging.WARNING, "some peers did not answer the close; cut off")
             self._front.stop_listening()
+            if self.desk is not None:
+                self.desk.stop()
             await self._site.stop(patience_s)
             await self._front.close()
             if self._ticking is not None:
@@ -168,6 +239,10 @@ class Gateway:
             self.telemetry.note(logging.WARNING, "undelivered webhooks wait for the next start", deliveries=left)
         self.telemetry.note(logging.INFO, "stopped")
 
+    def _dropped(self, endpoint: str, count: int, first_sequence: int, last_sequence: int) -> None:
+        if self._recorder is not None:
+            self._recorder.dropped(endpoint, count, first_sequence, last_sequence)
+
     async def _tick(self, node: Node) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
@@ -177,16 +252,28 @@ class Gateway:
                 logging.getLogger("rawpush.gateway").exception("a lingering departure failed")
 
 
-def serve(config: Config, *, ready: Callable[[Gateway], None] | None = None) -> int:
-    """Run the gateway until SIGTERM or SIGINT; `ready` is called once it accepts work. Returns the exit code."""
+def serve(
+    config: Config,
+    *,
+    ready: Callable[[Gateway], None] | None = None,
+    load: Callable[[], Config] | None = None,
+) -> int:
+    """Run the gateway until SIGTERM or SIGINT; returns the exit code.
+
+    `ready` is called once it accepts work. On SIGHUP the configuration is read again with `load`, which raises ConfigError
+    for a file with mistakes: it then changes nothing, and the log has each of them.
+    """
     configure_logging(config)
 
     async def run() -> int:
         gateway = Gateway(config)
         stop = asyncio.Event()
+        hang_up = asyncio.Event()
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             # From the first instruction on, so that a signal during start-up is a shutdown too; a second one changes nothing.
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, hang_up.set)
         try:
             await gateway.start()
         except OSError as error:
@@ -194,11 +281,30 @@ def serve(config: Config, *, ready: Callable[[Gateway], None] | None = None) -> 
             return 1
         if ready is not None and not stop.is_set():
             ready(gateway)
+        reloading = asyncio.create_task(_reload_on(hang_up, gateway, load), name="reload")
         await stop.wait()
         await gateway.stop()
+        reloading.cancel()
+        await asyncio.gather(reloading, return_exceptions=True)
         return 0
 
     return uvloop.run(run())
+
+
+async def _reload_on(hang_up: asyncio.Event, gateway: Gateway, load: Callable[[], Config] | None) -> None:
+    while True:
+        await hang_up.wait()
+        hang_up.clear()
+        if load is None:
+            gateway.telemetry.note(logging.WARNING, "there is no file to read again")
+            continue
+        try:
+            await gateway.reload(load())
+        except ConfigError as error:
+            for problem in error.problems:
+                gateway.telemetry.note(logging.ERROR, "the file has a mistake; nothing was changed", mistake=problem)
+        except Exception:  # whatever went wrong, the next SIGHUP must be heard
+            logging.getLogger("rawpush.gateway").exception("the configuration was not reloaded whole; send SIGHUP again")
 
 
 def configure_logging(config: Config) -> None:
@@ -210,10 +316,19 @@ def configure_logging(config: Config) -> None:
     logging.getLogger("rawpush").setLevel(config.log.level.upper())
 
 
-def _outbox(config: Config) -> Outbox:
+def _endpoints(config: Config) -> list[Endpoint]:
+    return [endpoint for entry in config.apps for endpoint in entry.endpoints]
+
+
+def _router(config: Config, sequences: dict[str, int]) -> Router:
+    feeds = {entry.app.id: entry.app.feed for entry in config.apps}
+    return Router(_endpoints(config), config.server.node or socket.gethostname(), sequences, feeds)
+
+
+def _outbox(config: Config, dropped: Callable[[str, int, int, int], None]) -> MemoryOutbox | SqliteOutbox:
     settings = config.outbox
     if settings.mode == "memory":
-        return MemoryOutbox(capacity=settings.queue_capacity)
+        return MemoryOutbox(capacity=settings.queue_capacity, dropped=dropped)
     return SqliteOutbox(
         path=Path(config.server.state_dir) / "outbox.sqlite",
         synchronous="full" if settings.synchronous == "full" else "normal",

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway import __version__
+from gateway.command import publish, webhooks
+from gateway.command.error import Misused, Refused
 from gateway.config import AppEntry, Config, ConfigError, load, printable, resolve, shown_duration, shown_url
 from gateway.core.endpoint import Endpoint
 from gateway.core.error import GatewayError
@@ -43,6 +45,11 @@ with a file (config.example.toml lists every setting):
   rawpush check -c config.toml               all mistakes, with their places
   rawpush check -c config.toml --resolved    every value, and where it came from
   rawpush serve -c config.toml               run it; SIGTERM or Ctrl-C stops it, and loses nothing
+
+against a running gateway:
+  rawpush publish -c config.toml room-7 created '{"id":17}'
+  rawpush webhooks list -c config.toml       state, backlog and dead letters of each endpoint
+  rawpush webhooks replay -c config.toml backend --dead
 
 exit codes: 0 done, 1 it failed, 2 wrong usage
 """
@@ -86,10 +93,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _check(options.config, options.resolved)
             case "dev":
                 return _dev(options.port)
+            case "webhooks":
+                return webhooks.run(options)
+            case "publish":
+                return publish.run(options)
         parser.print_help(sys.stderr)
         return WRONG_USAGE
     except ConfigError as error:
         return _broken(error)
+    except Misused as error:
+        print(f"rawpush: {printable(str(error))}", file=sys.stderr)
+        return WRONG_USAGE
+    except Refused as error:
+        print(f"rawpush: {printable(str(error))}", file=sys.stderr)
+        return FAILED
     except GatewayError as error:
         print(f"rawpush: cannot start: {printable(str(error))}", file=sys.stderr)
         return FAILED
@@ -109,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the gateway", description=_SERVE, formatter_class=raw)
     check = commands.add_parser("check", help="say what is wrong in a file", description=_CHECK, formatter_class=raw)
     dev = commands.add_parser("dev", help="try everything out, without a file", description=_DEV, formatter_class=raw)
+    publish.add_parser(commands)
+    webhooks.add_parser(commands)
     for command in (serve, check):
         command.add_argument(
             "-c", "--config", type=Path, default=Path("config.toml"), metavar="FILE", help="default: config.toml"
@@ -134,7 +153,7 @@ def _serve(path: Path) -> int:
     # Not at the top: `check` and a broken file must answer at once, and need none of it.
     from gateway.bootstrap import serve
 
-    return serve(config, ready=_ready)
+    return serve(config, ready=_ready, load=lambda: load(path, os.environ))
 
 
 def _ready(gateway: Gateway) -> None:

@@ -7,16 +7,14 @@ with `publish`. Each asks the core what is to be done and does it at once: no `a
 changing it. What changes who is where goes through the tracker, whose diff is answered in one continuation per verb
 (`_entered`, `_left`), whether the tracker answers now or later. What a transition writes goes to the recorder.
 
-Departures are worked off in slices (`_sweep`), because a thousand connections may be lost in one turn of the loop, each
-with a hundred channels, and nobody else may have to wait for that.
+Departures are worked off in slices (`Sweep`), so that a mass of them holds up nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from gateway.core import effect as fx
 from gateway.core import frame
@@ -24,7 +22,6 @@ from gateway.core.admission import Handshake as Handshake
 from gateway.core.admission import refusal
 from gateway.core.app import App
 from gateway.core.error import Code, RequestError
-from gateway.core.hub import Hub
 from gateway.core.ident import Ids, socket_id
 from gateway.core.lifecycle import Instant, Lifecycle, Span, SpanClosed
 from gateway.core.publication import Publication
@@ -32,37 +29,10 @@ from gateway.core.roster import Diff, Member
 from gateway.core.session import Session
 from gateway.ports import Broker, Clock, Connection, Tracker
 from gateway.recorder import Recorder
+from gateway.sweep import Sweep
 from gateway.telemetry import Telemetry
-
-#: Seconds the sweep may hold the loop before it lets others in: below what a person or a p99 notices.
-_SLICE_S = 0.005
-
-
-class Live:
-    """One admitted connection, as the node keeps it; opaque to the transport."""
-
-    __slots__ = ("connection", "ending", "opened_at", "session", "socket_id", "tenant")
-
-    def __init__(self, tenant: _Tenant, session: Session, connection: Connection, opened_at: float) -> None:
-        self.tenant = tenant
-        self.session = session
-        self.socket_id = session.socket_id
-        self.connection = connection
-        self.opened_at = opened_at
-        #: (code, reason) once this side has decided to close
-        self.ending: tuple[int, str] | None = None
-
-
-class _Tenant:
-    """An app with its live state on this node."""
-
-    __slots__ = ("app", "hub", "lifecycle", "lives")
-
-    def __init__(self, app: App, lifecycle: Lifecycle) -> None:
-        self.app = app
-        self.lifecycle = lifecycle
-        self.hub: Hub[Connection] = Hub()
-        self.lives: dict[str, Live] = {}
+from gateway.tenant import Live as Live
+from gateway.tenant import Tenant
 
 
 class Node:
@@ -90,15 +60,13 @@ class Node:
         self._clock = clock
         self._telemetry = telemetry
         self._chance = chance
-        self._defer = defer
         self._activity_timeout_s = activity_timeout_s
-        self._tenants = {app.id: _Tenant(app, self._lifecycle(app)) for app in apps}
+        self._tenants = {app.id: Tenant(app, self._lifecycle(app)) for app in apps}
         self._by_key = {tenant.app.key: tenant for tenant in self._tenants.values()}
-        self._departures: deque[Callable[[], None]] = deque()
-        self._is_sweeping = False
+        # A thousand connections may be lost in one turn of the loop, each with a hundred channels.
+        self._departures = Sweep(clock, defer)
         self._is_starting = True
         self._is_draining = False
-        self._emptied: asyncio.Future[None] | None = None
 
     # -- what the transport says -----------------------------------------------------------------------------------
 
@@ -136,8 +104,7 @@ class Node:
         if live.ending is not None:
             return
         self._telemetry.frames_received += 1
-        for effect in live.session.receive(frame.decode(text), self._clock.monotonic()):
-            self._carry_out(live, effect)
+        self._carry_out_all(live, live.session.receive(frame.decode(text), self._clock.monotonic()))
 
     def kick(self, live: Live, code: int, sentence: str, reason: str) -> None:
         """Close a connection from this side: error frame, then close frame; `reason` is what its end is recorded under."""
@@ -155,19 +122,14 @@ class Node:
         takes precedence.
         """
         tenant, session = live.tenant, live.session
-        del tenant.lives[live.socket_id]
+        tenant.remove(live)
         if live.ending is None:
             live.ending = (code, reason)
-        if self._emptied is not None and not self._emptied.done() and not any(t.lives for t in self._tenants.values()):
-            self._emptied.set_result(None)
         for channel, member in session.channels.items():
             if tenant.hub.unsubscribe(channel, live.socket_id):
                 self._broker.unsubscribe(tenant.app.id, channel)
-            self._departures.append(_bound(self._leave, live, channel, member))
-        self._departures.append(_bound(self._closed, live))
-        if not self._is_sweeping:
-            self._is_sweeping = True
-            self._defer(self._sweep)
+            self._departures.add(partial(self._leave, live, channel, member))
+        self._departures.add(partial(self._closed, live))
 
     # -- what the API says -----------------------------------------------------------------------------------------
 
@@ -187,7 +149,9 @@ class Node:
         The caller must await the result, if there is one, before he answers: then the events are durable. Raises
         RequestError 503 if there is no room to record; nothing was delivered then.
         """
-        tenant = self._tenants[publications[0].app_id]
+        tenant = self._tenants.get(publications[0].app_id)
+        if tenant is None:
+            raise RequestError(404, "this app does not exist any more")
         if self._has_no_room(tenant):
             raise RequestError(503, "the event queue is full; try again later", reason="overloaded")
         recorded = False
@@ -204,7 +168,9 @@ class Node:
 
     def reject(self, app_id: str, reason: str, channel: str | None, event: str | None, size: int) -> None:
         """Record that a publish over HTTP was refused; `reason` is one of the catalogue's."""
-        self._reject(self._tenants[app_id], "http", reason, channel, event, size, None)
+        tenant = self._tenants.get(app_id)
+        if tenant is not None:
+            self._reject(tenant, "http", reason, channel, event, size, None)
 
     def why_not_ready(self) -> list[str]:
         """Return the reasons for not accepting work; empty when ready."""
@@ -257,6 +223,41 @@ class Node:
             if deadline <= now.monotonic_s:
                 self._recorder.record(tenant.lifecycle.expire(now))
 
+    async def dismiss(self, app_ids: Iterable[str]) -> None:
+        """Part with apps that are no more, while their endpoints are still there to be told.
+
+        Their connections are sent home, and what lingers counts now. Returns when all of it is recorded.
+        """
+        tenants = [self._tenants[app_id] for app_id in app_ids]
+        for tenant in tenants:
+            del self._by_key[tenant.app.key]
+            for live in list(tenant.lives.values()):
+                self.kick(live, Code.UNKNOWN_APP, "this app does not exist any more", "app_removed")
+        for tenant in tenants:
+            await tenant.emptied()
+        self.settle_departures(at_once=False)
+        for tenant in tenants:
+            self._recorder.record(tenant.lifecycle.expire(self._now()._replace(monotonic_s=float("inf"))))
+            del self._tenants[tenant.app.id]
+
+    def adopt(self, apps: Iterable[App]) -> None:
+        """Take over the apps of a new configuration, new ones and changed ones; connections stay, but for a disabled app's.
+
+        The recorder must have its new router by now: it says which events are wanted.
+        """
+        for app in apps:
+            tenant = self._tenants.get(app.id)
+            if tenant is None:
+                self._tenants[app.id] = Tenant(app, self._lifecycle(app))
+                continue
+            tenant.app = app
+            self._recorder.record(tenant.lifecycle.reconfigure(self._wanted(app), app.linger_s))
+            for live in list(tenant.lives.values()):
+                live.session.app = app
+                if not app.enabled:
+                    self.kick(live, Code.APP_DISABLED, "this app is disabled", "app_disabled")
+        self._by_key = {tenant.app.key: tenant for tenant in self._tenants.values()}
+
     async def drain(self, spread_s: float) -> None:
         """Refuse newcomers with 4100 and send everybody home with 4200, evenly over `spread_s`; returns when all have gone.
 
@@ -271,17 +272,15 @@ class Node:
             if late > 0.01:
                 await asyncio.sleep(late)
             self.kick(live, Code.RECONNECT, "the server is shutting down; reconnect", "shutdown")
-        if any(tenant.lives for tenant in self._tenants.values()):
-            self._emptied = asyncio.get_running_loop().create_future()
-            await self._emptied
+        for tenant in self._tenants.values():
+            await tenant.emptied()
 
     def settle_departures(self, *, at_once: bool) -> None:
         """Work off what the sweep has left; `at_once` also lets every lingering departure count now.
 
         The latter is for an outbox that forgets: a later life could not close these books.
         """
-        while self._departures:
-            self._departures.popleft()()
+        self._departures.finish()
         if at_once:
             now = self._now()
             for tenant in self._tenants.values():
@@ -293,6 +292,10 @@ class Node:
 
     # -- effects ---------------------------------------------------------------------------------------------------
 
+    def _carry_out_all(self, live: Live, effects: Iterable[fx.Effect]) -> None:
+        for effect in effects:
+            self._carry_out(live, effect)
+
     def _carry_out(self, live: Live, effect: fx.Effect) -> None:
         tenant = live.tenant
         match effect:
@@ -301,6 +304,9 @@ class Node:
             case fx.Publish(publication):
                 self._publish_client_event(live, publication)
             case fx.Subscribe(channel, member):
+                if self._has_no_room(tenant):
+                    self._carry_out_all(live, live.session.revoke(channel, "the event queue is full; subscribe again later"))
+                    return
                 self.tracker.enter(
                     tenant.app.id,
                     channel,
@@ -317,7 +323,10 @@ class Node:
                 self._recorder.record(tenant.lifecycle.authenticated(live.socket_id, channel, self._now()))
             case fx.AuthFailed(channel, reason):
                 self._telemetry.frames_refused += 1
-                self._recorder.record(tenant.lifecycle.auth_failed(live.socket_id, channel, reason, self._now()))
+                has_room = not self._has_no_room(tenant)
+                self._recorder.record(
+                    tenant.lifecycle.auth_failed(live.socket_id, channel, reason, self._now(), has_room=has_room)
+                )
             case fx.Rejected(reason, channel, event, size):
                 self._reject(tenant, "client", reason, channel, event, size, live.socket_id)
             case fx.Close(code, sentence):
@@ -326,8 +335,7 @@ class Node:
     def _publish_client_event(self, live: Live, publication: Publication) -> None:
         tenant = live.tenant
         if self._has_no_room(tenant):
-            for effect in live.session.overloaded(publication):
-                self._carry_out(live, effect)
+            self._carry_out_all(live, live.session.overloaded(publication))
             return
         self._telemetry.publications["client"] += 1
         self._broker.publish(publication)
@@ -338,8 +346,7 @@ class Node:
     def _entered(self, live: Live, member: Member | None, diff: Diff) -> None:
         tenant, channel = live.tenant, diff.channel
         if diff.refused:
-            for effect in live.session.revoke(channel):
-                self._carry_out(live, effect)
+            self._carry_out_all(live, live.session.revoke(channel))
             return
         if tenant.hub.subscribe(channel, live.socket_id, live.connection):
             self._broker.subscribe(tenant.app.id, channel)
@@ -375,22 +382,9 @@ class Node:
             ending = {"code": code, "reason": reason, **counters}
             self._recorder.record(live.tenant.lifecycle.closed(live.socket_id, ending, now))
 
-    def _sweep(self) -> None:
-        until = self._clock.monotonic() + _SLICE_S
-        while self._departures:
-            try:
-                self._departures.popleft()()
-            except Exception:  # one departure that fails must not keep the others from being recorded
-                logging.getLogger("rawpush.gateway").exception("a departure failed")
-            if self._clock.monotonic() >= until:
-                break
-        self._is_sweeping = bool(self._departures)
-        if self._is_sweeping:
-            self._defer(self._sweep)
-
     # -- helpers ---------------------------------------------------------------------------------------------------
 
-    def _deliver(self, tenant: _Tenant, publication: Publication) -> dict[str, int]:
+    def _deliver(self, tenant: Tenant, publication: Publication) -> dict[str, int]:
         """The fan-out: one frame per channel, the same bytes to every subscriber, no object per subscriber."""
         recipients: dict[str, int] = {}
         left_out = publication.except_socket_id
@@ -413,30 +407,31 @@ class Node:
             self._telemetry.deliveries += count
         return recipients
 
-    def _offer_others(self, tenant: _Tenant, channel: str, text: bytes, except_socket_id: str) -> None:
+    def _offer_others(self, tenant: Tenant, channel: str, text: bytes, except_socket_id: str) -> None:
         data = frame.wire(text)
         for name, connection in tenant.hub.subscribers(channel).items():
             if name != except_socket_id:
                 connection.offer(data)
 
     def _reject(
-        self, tenant: _Tenant, source: str, reason: str, channel: str | None, event: str | None, size: int, name: str | None
+        self, tenant: Tenant, source: str, reason: str, channel: str | None, event: str | None, size: int, name: str | None
     ) -> None:
         self._telemetry.rejections[reason] += 1
         if tenant.lifecycle.wanted:
-            self._recorder.record(tenant.lifecycle.rejected(reason, source, channel, event, size, name, self._now()))
+            has_room = not self._has_no_room(tenant)
+            self._recorder.record(
+                tenant.lifecycle.rejected(reason, source, channel, event, size, name, self._now(), has_room=has_room)
+            )
 
-    def _has_no_room(self, tenant: _Tenant) -> bool:
+    def _has_no_room(self, tenant: Tenant) -> bool:
         """An app that wants no events makes none, so a full queue is no reason to refuse it anything."""
         return bool(tenant.lifecycle.wanted) and self._recorder.is_full(tenant.app.id)
 
     def _lifecycle(self, app: App) -> Lifecycle:
-        wanted = self._recorder.router.wanted.get(app.id, frozenset())
-        return Lifecycle(app.id, self._ids, wanted=wanted, linger_s=app.linger_s)
+        return Lifecycle(app.id, self._ids, wanted=self._wanted(app), linger_s=app.linger_s)
+
+    def _wanted(self, app: App) -> frozenset[str]:
+        return self._recorder.router.wanted.get(app.id, frozenset())
 
     def _now(self) -> Instant:
         return Instant(self._clock.monotonic(), self._clock.epoch_ms())
-
-
-def _bound(function: Callable[..., None], *values: object) -> Callable[[], None]:
-    return lambda: function(*values)

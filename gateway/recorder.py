@@ -9,39 +9,78 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Sequence
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 
 from gateway.core.delivery import Delivery
 from gateway.core.error import RequestError
+from gateway.core.ident import Ids
 from gateway.core.lifecycle import LifecycleEvent, Record
 from gateway.core.webhook import Router
-from gateway.ports import Commit, Outbox, Wake
+from gateway.ports import Clock, Commit, Outbox, Wake
 from gateway.telemetry import Telemetry
 
-#: Records per transaction. Matching and serialising them holds the event loop, at some 5 us each, for about 2 ms.
-_MOST_RECORDS = 512
+#: Records per transaction, and of these how many are matched and serialised in one go: at some 5 us each that holds the
+#: event loop for about a millisecond.
+_MOST_RECORDS = 2048
+_SLICE = 256
 
 #: Seconds before a failed write is tried again; the first retry is quick because a lock is the commonest cause.
 _RETRY_S = (0.05, 0.2, 1.0)
+
+#: Seconds after which whoever waits for a write is told that it has not happened yet: well below what HTTP clients wait.
+_PATIENCE_S = 5.0
+
+_DROPPED = "webhook.events_dropped"
+
+#: how much must be written, by when (loop time), and who waits for it
+_Waiter = tuple[int, float, "asyncio.Future[None]"]
+
+_TRY_LATER = "the events of this publish could not be recorded yet; try again later"
 
 
 class Recorder:
     """Takes records in the order in which things happened and has them written, in that order, none left out."""
 
-    def __init__(self, *, outbox: Outbox, router: Router, telemetry: Telemetry, wake: Wake, capacity: int) -> None:
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        router: Router,
+        telemetry: Telemetry,
+        wake: Wake,
+        capacity: int,
+        ids: Ids,
+        clock: Clock,
+        patience_s: float = _PATIENCE_S,
+        announce: Callable[[Sequence[Record]], None] = lambda records: None,
+    ) -> None:
+        """`announce` is called with the records of each commit once it is durable; it must be quick and not raise.
+
+        `patience_s` is how long a write may take until who waits for it is told so, and new work is refused.
+        """
         self.router = router
+        self._announce = announce
         self._outbox = outbox
         self._telemetry = telemetry
         self._wake = wake
         self._capacity = capacity
+        self._ids = ids
+        self._clock = clock
+        self._patience_s = patience_s
         self._queue: deque[Record] = deque()
         self._recorded = 0
         self._written = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: deque[_Waiter] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._work = asyncio.Event()
+        self._progress = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        #: the outbox refuses to be written, or has not answered for too long
         self.is_failing = False
+        #: by endpoint: deliveries that were lost before they were delivered
+        self.dropped_deliveries: Counter[str] = Counter()
 
     def record(self, records: Sequence[Record]) -> None:
         """Queue what a transition writes. Never blocks, never refuses: what has happened is recorded."""
@@ -50,20 +89,40 @@ class Recorder:
             self._recorded += len(records)
             self._work.set()
 
+    def dropped(self, endpoint: str, count: int, first_sequence: int, last_sequence: int) -> None:
+        """Deliveries to the endpoint (its key) were lost: count, log and record it, for that endpoint to be told."""
+        self.dropped_deliveries[endpoint] += count
+        self._telemetry.note(
+            logging.ERROR,
+            "webhook events were dropped: the backlog of the endpoint is too long",
+            endpoint=endpoint,
+            count=count,
+            first_sequence=first_sequence,
+            last_sequence=last_sequence,
+        )
+        app_id, _, name = endpoint.partition("/")
+        now_ms = self._clock.epoch_ms()
+        data = {"endpoint": name, "count": count, "first_sequence": first_sequence, "last_sequence": last_sequence}
+        self.record([LifecycleEvent(self._ids.make("evt", now_ms), _DROPPED, app_id, now_ms, f"{app_id}/endpoint/{name}", data)])
+
     def is_full(self, app_id: str) -> bool:
         """Tell whether the app must be refused new work (webhooks are recorded or the work is not done)."""
-        return self.is_failing or len(self._queue) >= self._capacity or self._outbox.is_full(app_id)
+        return self.is_failing or self.queued >= self._capacity or self._outbox.is_full(app_id)
 
     def committed(self) -> asyncio.Future[None]:
         """Return a future that is done when everything recorded so far is durable.
 
-        It raises RequestError 503 as soon as a write fails; the records are kept and written later all the same.
+        It raises RequestError 503 as soon as a write fails, and after `patience_s` at the latest; the records are kept and
+        written later all the same.
         """
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
         if self._written == self._recorded:
             future.set_result(None)
         else:
-            self._waiting.append((self._recorded, future))
+            self._waiting.append((self._recorded, loop.time() + self._patience_s, future))
+            if self._timer is None:
+                self._timer = loop.call_later(self._patience_s, self._expire)
         return future
 
     @property
@@ -81,12 +140,17 @@ class Recorder:
             return self.queued
         try:
             async with asyncio.timeout(timeout_s):
-                await self.committed()
-        except (TimeoutError, RequestError):
+                while self.queued:
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
             pass  # the number returned says it
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fail_waiting()
         return self.queued
 
     async def _run(self) -> None:
@@ -95,11 +159,20 @@ class Recorder:
             if not self._queue:
                 self._work.clear()
                 continue
-            taken = [self._queue.popleft() for _ in range(min(_MOST_RECORDS, len(self._queue)))]
-            await self._write(Commit(tuple(taken), tuple(self._deliveries(taken))))
+            taken: list[Record] = []
+            deliveries: list[Delivery] = []
+            while self._queue and len(taken) < _MOST_RECORDS:
+                piece = [self._queue.popleft() for _ in range(min(_SLICE, len(self._queue)))]
+                deliveries += self._deliveries(piece)
+                taken += piece
+                if self._queue:
+                    await asyncio.sleep(0)
+            await self._write(Commit(tuple(taken), tuple(deliveries)))
             self._written += len(taken)
+            self._progress.set()
+            self._announce(taken)
             while self._waiting and self._waiting[0][0] <= self._written:
-                _, future = self._waiting.popleft()
+                _, _, future = self._waiting.popleft()
                 if not future.done():
                     future.set_result(None)
 
@@ -109,17 +182,30 @@ class Recorder:
             if isinstance(record, LifecycleEvent):
                 self._telemetry.events[record.kind] += 1
                 try:
-                    deliveries += self.router.route(record)
+                    deliveries += self._told(record) if record.kind == _DROPPED else self.router.route(record)
                 except Exception:  # an event that cannot be written out must not take those behind it along
                     logging.getLogger("rawpush.gateway").exception("event %s could not be routed", record.id)
         return deliveries
 
+    def _told(self, event: LifecycleEvent) -> list[Delivery]:
+        """Return the delivery of an event that concerns one endpoint alone, if that still exists and knows such events."""
+        key = f"{event.app_id}/{event.data['endpoint']}"
+        if key not in self.router.endpoints or self.router.left_out_by(key, event) == "format":
+            return []
+        return [self.router.route_to(key, event)]
+
     async def _write(self, commit: Commit) -> None:
         """Append until it succeeds: a sequence once given out must not be given out again, nor left out."""
         failures = 0
+        loop = asyncio.get_running_loop()
         while True:
+            late = loop.call_later(self._patience_s, self._is_late)
             try:
-                await self._outbox.append(commit)
+                try:
+                    await self._outbox.append(commit)
+                finally:
+                    late.cancel()
+                break
             except OSError as error:
                 self.is_failing = True
                 if failures == 0:
@@ -127,17 +213,51 @@ class Recorder:
                         logging.ERROR, "the outbox cannot be written; new work is refused until it can", error=error
                     )
                 self._fail_waiting()
-                await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
-                failures += 1
-            else:
-                break
-        if failures:
+            except Exception:  # noqa: BLE001 -- logged there, with the record it belongs to
+                await self._write_apart(commit)
+                return
+            await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
+            failures += 1
+        if self.is_failing:
             self._telemetry.note(logging.WARNING, "the outbox can be written again", attempts=failures + 1)
         self.is_failing = False
         self._wake({(delivery.endpoint, delivery.lane) for delivery in commit.deliveries})
 
-    def _fail_waiting(self) -> None:
-        while self._waiting:
-            _, future = self._waiting.popleft()
+    async def _write_apart(self, commit: Commit) -> None:
+        """One of the records is at fault, not the disk: find it by halving, leave it out and say so."""
+        records = commit.records
+        if len(records) == 1:
+            logging.getLogger("rawpush.gateway").exception("a record cannot be written and is left out: %r", _name(records[0]))
+            return
+        middle = len(records) // 2
+        for half in (records[:middle], records[middle:]):
+            ids = {record.id for record in half if isinstance(record, LifecycleEvent)}
+            await self._write(Commit(half, tuple(delivery for delivery in commit.deliveries if delivery.event_id in ids)))
+
+    def _is_late(self, before: float = math.inf) -> None:
+        """The outbox neither writes nor fails: whatever holds it up, that is not a state in which to take on work."""
+        if not self.is_failing:
+            self.is_failing = True
+            self._telemetry.note(
+                logging.ERROR, "the outbox does not answer; new work is refused until it does", seconds=self._patience_s
+            )
+        self._fail_waiting(before)
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._timer = None
+        if self._waiting and self._waiting[0][1] <= now:
+            self._is_late(before=now)
+        if self._waiting:
+            self._timer = loop.call_at(self._waiting[0][1], self._expire)
+
+    def _fail_waiting(self, before: float = math.inf) -> None:
+        while self._waiting and self._waiting[0][1] <= before:
+            _, _, future = self._waiting.popleft()
             if not future.done():
-                future.set_exception(RequestError(503, "the events of this publish could not be recorded yet; try again later"))
+                future.set_exception(RequestError(503, _TRY_LATER))
+
+
+def _name(record: Record) -> str:
+    return record.id if isinstance(record, LifecycleEvent) else type(record).__name__

@@ -45,7 +45,7 @@ class FakeConnection:
         if self.closed is None:
             self.offered.append(data)
             self.sent_messages += 1
-            self.sent_bytes += len(data)
+            self.sent_bytes += len(payload(data))
 
     def close(self, code: int, reason: str) -> None:
         if self.closed is None:

@@ -17,15 +17,18 @@ MAY_IMPORT = {
     "config": {"core"},
     "clock": set(),
     "recorder": {"core", "ports", "telemetry"},
-    "node": {"core", "ports", "telemetry", "recorder"},
+    "sweep": {"ports"},
+    "tenant": {"core", "ports"},
+    "node": {"core", "ports", "telemetry", "recorder", "sweep", "tenant"},
     "transport": {"core", "ports", "node", "telemetry"},
-    "api": {"core", "ports", "node", "telemetry"},
+    "desk": {"core", "ports", "telemetry"},
+    "api": {"core", "ports", "node", "desk", "telemetry"},
     "outbox": {"core", "ports", "telemetry"},
     "delivery": {"core", "ports", "telemetry"},
     "backplane": {"core", "ports", "telemetry"},
 }
 #: composition: may import everything below
-ROOTS = {"bootstrap", "dev", "cli", "__main__", "__init__"}
+ROOTS = {"bootstrap", "dev", "cli", "command", "__main__", "__init__"}
 
 #: what the core must never see, and why
 NEVER_IN_CORE = {
@@ -48,7 +51,7 @@ CORE_MAY_USE = set(
 )
 
 LIVE_HALF = {"admission", "auth", "effect", "frame", "hub", "limit", "publication", "roster", "session"}
-WEBHOOK_HALF = {"circuit", "delivery", "endpoint", "retry", "signing", "webhook"}
+WEBHOOK_HALF = {"circuit", "delivery", "endpoint", "format", "retry", "signing", "webhook"}
 
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -56,6 +56,8 @@ class House:
             telemetry=self.telemetry,
             wake=lambda lanes: None,
             capacity=1000,
+            ids=Ids(8),
+            clock=self.clock,
         )
         self.node = Node(
             apps=[app],
@@ -293,13 +295,25 @@ async def test_without_room_work_is_refused_and_what_happens_anyway_is_recorded(
     house.say(ada, "client-x", {}, "private-c")
     assert [frame["event"] for frame in to_ada.frames()] == ["pusher:error"]
     assert to_bob.frames() == []
+    house.say(bob, "pusher:subscribe", {"channel": "orders"})
+    assert [frame["event"] for frame in to_bob.frames()] == ["pusher:error", "pusher:subscription_error"]
+    for _ in range(5):
+        house.say(bob, "pusher:subscribe", {"channel": "private-d", "auth": "key:wrong"})
     assert house.node.why_not_ready() == ["the event queue is full for app 1001"]
     house.node.lost(ada, 1006, "connection_lost")
     house.sweep()
     kinds = await house.kinds()
-    assert kinds[-2:] == ["channel.unsubscribed", "connection.closed"]
+    assert kinds == ["channel.unsubscribed", "connection.closed"], "what must happen is recorded, what was refused is counted"
     house.outbox.full = False
     assert house.node.why_not_ready() == []
+    house.say(bob, "pusher:subscribe", {"channel": "private-d", "auth": "key:wrong"})
+    house.say(bob, "pusher:subscribe", {"channel": "orders"})
+    events = await house.events()
+    assert [(event.kind, event.data.get("repeats")) for event in events] == [
+        ("connection.auth_failed", 5),
+        ("channel.occupied", None),
+        ("channel.subscribed", None),
+    ]
 
 
 async def test_a_kick_says_why_and_takes_precedence(house: House) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import pytest
 
 from gateway.core.error import RequestError
-from gateway.core.lifecycle import LifecycleEvent
+from gateway.core.ident import Ids
+from gateway.core.lifecycle import LifecycleEvent, Record
 from gateway.core.webhook import Endpoint, Router
 from gateway.ports import Commit
 from gateway.recorder import Recorder
 from gateway.telemetry import Telemetry
+from tests.fake import FakeClock
 
 
 class GatedOutbox:
@@ -23,6 +25,7 @@ class GatedOutbox:
         self.gate = asyncio.Event()
         self.gate.set()
         self.broken = False
+        self.unwritable = ""
         self.full = False
         self.tried = asyncio.Event()
 
@@ -31,6 +34,8 @@ class GatedOutbox:
         self.tried.set()
         if self.broken:
             raise OSError("no space left")
+        if self.unwritable in [record.id for record in commit.records if isinstance(record, LifecycleEvent)]:
+            raise TypeError("this is not JSON")
         self.commits.append(commit)
 
     def is_full(self, app_id: str) -> bool:
@@ -38,9 +43,11 @@ class GatedOutbox:
 
 
 class Bench:
-    def __init__(self, capacity: int = 100) -> None:
+    def __init__(self, capacity: int = 100, patience_s: float = 60.0) -> None:
         self.outbox = GatedOutbox()
+        self.clock = FakeClock()
         self.woken: list[tuple[str, int]] = []
+        self.announced: list[str] = []
         endpoint = Endpoint("1001", "backend", "http://127.0.0.1:9/", ("secret",))
         self.recorder = Recorder(
             outbox=self.outbox,  # type: ignore[arg-type]
@@ -48,7 +55,14 @@ class Bench:
             telemetry=Telemetry(),
             wake=self.wake,
             capacity=capacity,
+            ids=Ids(8),
+            clock=self.clock,
+            patience_s=patience_s,
+            announce=self.announce,
         )
+
+    def announce(self, records: Sequence[Record]) -> None:
+        self.announced += [record.id for record in records if isinstance(record, LifecycleEvent)]
 
     def wake(self, lanes: Iterable[tuple[str, int]]) -> None:
         self.woken += lanes
@@ -143,3 +157,73 @@ async def test_stop_writes_what_is_queued_and_tells_what_it_could_not(bench: Ben
     stuck.outbox.gate.clear()
     stuck.recorder.record([event(1), event(2)])
     assert await stuck.recorder.stop(0.01) == 2
+
+
+async def test_who_waits_for_a_write_that_hangs_is_told_and_new_work_is_refused_until_it_is_written() -> None:
+    bench = Bench(patience_s=0.01)
+    await bench.recorder.start()
+    bench.outbox.gate.clear()
+    bench.recorder.record([event(1)])
+    with pytest.raises(RequestError) as caught:
+        await bench.recorder.committed()
+    assert caught.value.status == 503
+    assert bench.recorder.is_full("1001")
+    with pytest.raises(RequestError):
+        await bench.recorder.committed()  # later ones too, as long as it lasts
+    bench.outbox.gate.set()
+    assert await bench.recorder.stop(5) == 0
+    assert bench.written() == ["evt_000001"]
+    assert not bench.recorder.is_failing
+
+
+async def test_a_record_that_cannot_be_written_is_left_out_alone(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.outbox.unwritable = "evt_000005"
+    bench.recorder.record([event(number) for number in range(1, 9)])
+    await bench.recorder.committed()
+    assert bench.written() == [f"evt_{number:06d}" for number in (1, 2, 3, 4, 6, 7, 8)]
+    assert bench.sequences() == [1, 2, 3, 4, 6, 7, 8], "its receiver sees the gap"
+    assert not bench.recorder.is_failing
+    assert "evt_000005" in caplog.text
+
+
+async def test_stop_waits_for_a_disk_that_comes_back(bench: Bench) -> None:
+    bench.outbox.broken = True
+    bench.recorder.record([event(1)])
+    stopping = asyncio.ensure_future(bench.recorder.stop(10))
+    await bench.outbox.tried.wait()
+    bench.outbox.broken = False
+    assert await stopping == 0
+    assert bench.written() == ["evt_000001"]
+
+
+async def test_what_was_dropped_is_told_to_that_endpoint_alone(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    others = [Endpoint("1001", name, "http://127.0.0.1:9/", ("s",)) for name in ("backend", "audit")]
+    bench.recorder.router = Router(others, "gw-1", {})
+    bench.recorder.dropped("1001/backend", 12, 3, 40)
+    bench.recorder.dropped("1001/gone", 1, 1, 1)
+    await bench.recorder.committed()
+    assert bench.recorder.dropped_deliveries == {"1001/backend": 12, "1001/gone": 1}
+    told, about_gone = [record for commit in bench.outbox.commits for record in commit.records]
+    assert isinstance(told, LifecycleEvent)
+    assert (told.kind, told.subject) == ("webhook.events_dropped", "1001/endpoint/backend")
+    assert told.data == {"endpoint": "backend", "count": 12, "first_sequence": 3, "last_sequence": 40}
+    assert told.at_ms == bench.clock.epoch_ms()
+    (delivery,) = [delivery for commit in bench.outbox.commits for delivery in commit.deliveries]
+    assert (delivery.endpoint, delivery.event_id, delivery.sequence) == ("1001/backend", told.id, 1)
+    assert isinstance(about_gone, LifecycleEvent)
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 2
+
+
+async def test_what_is_durable_is_announced_in_order_and_what_is_not_is_not() -> None:
+    bench = Bench()
+    await bench.recorder.start()
+    bench.recorder.record([event(1), event(2)])
+    await bench.recorder.committed()
+    assert bench.announced == bench.written() == ["evt_000001", "evt_000002"]
+    bench.outbox.tried.clear()
+    bench.outbox.broken = True
+    bench.recorder.record([event(3)])
+    await bench.outbox.tried.wait()
+    assert await bench.recorder.stop(0.01) == 1
+    assert bench.announced == ["evt_000001", "evt_000002"]

@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.core.app import App
 from gateway.core.auth import Parameters
 from gateway.core.error import RequestError
+from gateway.desk import Desk
 from gateway.node import Node
 
 #: seconds a client has for sending a body; without a bound, half a body would hold a connection for ever
@@ -19,13 +20,14 @@ BODY_TIMEOUT_S = 30.0
 
 @dataclass(slots=True)
 class Call:
-    """One request; `channel` is the one named in the path, decoded and not yet looked at, or empty."""
+    """One request; `name` is what the path names beside the app (a channel, say), decoded and not yet looked at, or empty."""
 
     node: Node
+    desk: Desk
     app: App
     parameters: Parameters
     body: bytes
-    channel: str
+    name: str
 
     def json(self) -> object:
         """Return the parsed body; raises RequestError 400 where it is not JSON in UTF-8 (without a byte order mark)."""

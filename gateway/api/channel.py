@@ -59,9 +59,9 @@ def counts(name: str, info: Set[str], occupancy: Occupancy) -> dict[str, object]
 
 
 def _legal(call: Call) -> str:
-    if not is_legal(call.channel, call.app.limits.channel_name):
+    if not is_legal(call.name, call.app.limits.channel_name):
         raise RequestError(400, "the path holds something that is not a channel name")
-    return call.channel
+    return call.name
 
 
 def _known(call: Call, known: Set[str]) -> frozenset[str]:

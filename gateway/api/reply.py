@@ -56,7 +56,7 @@ class Reply(web.StreamResponse):
         if self._writer is None:
             raise RuntimeError("a reply must be prepared before it is written")
         head = (
-            f"HTTP/1.1 {self.status} {self.reason}\r\nContent-Type: application/json\r\n"
+            f"HTTP/1.1 {self.status} {self.reason}\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
             f"Content-Length: {len(self._answer)}\r\nDate: {_date(int(time.time()))}\r\n{self._extra}\r\n"
         ).encode("ascii")
         await self._writer.write(head + self._answer if self._has_body else head)

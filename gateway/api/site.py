@@ -11,22 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
-from gateway.api import channel, event, status
+from gateway.api import channel, event, status, webhook
 from gateway.api.call import Call, read_body
 from gateway.api.reply import Reply, refuse, wrong_method
 from gateway.core.auth import decode_text, spellings, verify_request
 from gateway.core.error import RequestError
+from gateway.desk import Desk
 from gateway.node import Node
 from gateway.ports import Clock
 
 logger = logging.getLogger("rawpush.api")
 
-Handler = Callable[[Call], Awaitable[dict[str, object]]]
+Handler = Callable[[Call], Coroutine[Any, Any, dict[str, Any]]]
 
 #: seconds an idle connection is kept: longer than client pools with a bound of their own (60 to 90 s), so that the client
 #: closes first and no publish meets a connection that is just being closed
@@ -42,13 +44,22 @@ _SILENT = logging.Logger("rawpush.access", logging.CRITICAL)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method, and a path cut at its slashes; an empty segment stands for the app, and a second one for a channel."""
+    """A method, and a path cut at its slashes; an empty segment stands for the app, and a second one for what is named."""
 
     method: str
     path: tuple[str, ...]
     handler: Handler
     #: its refusals are refused publishes, and recorded
     publishes: bool = False
+    #: its answer may take long; it ends when the client goes away
+    waits: bool = False
+
+    def named(self, segments: list[str]) -> str:
+        """Return what a path that fits names beside the app, decoded; empty if it names nothing."""
+        for fixed, segment in zip(self.path[3:], segments[3:], strict=True):
+            if not fixed:
+                return decode_text(segment)
+        return ""
 
 
 #: for requests with a right signature; the busiest first
@@ -58,6 +69,15 @@ SIGNED = (
     Route("GET", ("apps", "", "channels"), channel.channels),
     Route("GET", ("apps", "", "channels", ""), channel.channel),
     Route("GET", ("apps", "", "channels", "", "users"), channel.users),
+    Route("GET", ("apps", "", "webhooks", "events"), webhook.events, waits=True),
+    Route("GET", ("apps", "", "webhooks", "snapshot"), webhook.snapshot),
+    Route("GET", ("apps", "", "webhooks", "events", ""), webhook.why),
+    Route("GET", ("apps", "", "webhooks", "endpoints"), webhook.endpoints),
+    Route("GET", ("apps", "", "webhooks", "endpoints", "", "deliveries"), webhook.deliveries),
+    Route("GET", ("apps", "", "webhooks", "endpoints", "", "dead_letters"), webhook.dead_letters),
+    Route("POST", ("apps", "", "webhooks", "endpoints", "", "test"), webhook.test, waits=True),
+    Route("POST", ("apps", "", "webhooks", "endpoints", "", "enable"), webhook.enable),
+    Route("POST", ("apps", "", "webhooks", "endpoints", "", "replay"), webhook.replay),
 )
 
 #: for everybody
@@ -74,8 +94,9 @@ class Site:
     strip it.
     """
 
-    def __init__(self, *, node: Node, clock: Clock, path_prefix: str = "") -> None:
+    def __init__(self, *, node: Node, desk: Desk, clock: Clock, path_prefix: str = "") -> None:
         self._node = node
+        self._desk = desk
         self._clock = clock
         self._prefix = path_prefix.rstrip("/")
         self._server = web.Server(self._handle)
@@ -105,6 +126,9 @@ class Site:
             reply = await self._answer(request)
         except RequestError as error:
             reply = refuse(error)
+        except OSError as error:
+            logger.error("the outbox cannot be used", extra={"fields": {"error": str(error)}})
+            reply = refuse(RequestError(503, "the gateway cannot read or write its outbox now; its log says why"))
         except Exception:
             path = request.raw_path.partition("?")[0]
             logger.exception("a request failed", extra={"fields": {"method": request.method, "path": path}})
@@ -155,14 +179,34 @@ class Site:
             raise RequestError(403, "the app is disabled")
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise RequestError(415, "send the body as it is, without a Content-Encoding")
-        name = decode_text(segments[3]) if len(segments) > 3 else ""
-        return Reply(200, await route.handler(Call(self._node, app, parameters, body, name)))
+        call = Call(self._node, self._desk, app, parameters, body, route.named(segments))
+        if not route.waits:
+            return Reply(200, await route.handler(call))
+        return Reply(200, await _while_there(request.protocol, route.handler(call)))
+
+
+async def _while_there(connection: object, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """Do the work, but no longer than the client is there."""
+    assert isinstance(connection, _Connection)
+    if connection.is_lost:
+        work.close()
+        return {}
+    connection.work = task = asyncio.ensure_future(work)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if connection.is_lost:
+            return {}  # nobody reads it
+        task.cancel()
+        raise
+    finally:
+        connection.work = None
 
 
 class _Connection(web.RequestHandler):
     """aiohttp's protocol, with JSON also for what is not HTTP, and closed for good when its loop ends."""
 
-    __slots__ = ("_site",)
+    __slots__ = ("_site", "is_lost", "work")
 
     def __init__(self, site: Site, server: web.Server) -> None:
         super().__init__(
@@ -175,6 +219,15 @@ class _Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._site = site
+        self.is_lost = False
+        #: what is done for the client only while it is there
+        self.work: asyncio.Future[dict[str, Any]] | None = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.is_lost = True
+        if self.work is not None:
+            self.work.cancel()
+        super().connection_lost(exc)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

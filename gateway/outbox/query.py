@@ -1,7 +1,8 @@
-"""The named statements of `query.sql`, and the text of `schema.sql`."""
+"""The named statements of `query.sql`, the text of the schema's files, and the one statement that writes a group."""
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 
 
@@ -25,3 +26,36 @@ def named(text: str) -> dict[str, str]:
 #: read once, when the outbox is imported
 QUERY = named(read("query.sql"))
 SCHEMA = read("schema.sql")
+SCHEMA_2 = read("schema_2.sql")
+
+#: what the writing of a group consists of, in this order
+STEPS = (
+    "add_events",
+    "add_deliveries",
+    "add_to_lanes",
+    "count_sequences",
+    "drop_spans",
+    "put_spans",
+    "mark_spans",
+    "add_dead_requests",
+    "add_dead_letters",
+    "move_lanes",
+    "log_attempts",
+)
+
+_PARAMETER = re.compile(r":([a-z_]+)")
+
+#: the parameters of these, each the column of one row
+COLUMNS = tuple(dict.fromkeys(name for step in STEPS for name in _PARAMETER.findall(QUERY[step])))
+
+#: Makes them one statement, for a connection's life. Python's `sqlite3` takes the interpreter lock back after each statement,
+#: and where the event loop is busy each time costs a switch interval; so a group is a single statement, its own transaction.
+INBOX = "\n".join(
+    (
+        f"CREATE TEMP VIEW inbox AS SELECT {', '.join(f'NULL AS {column}' for column in COLUMNS)};",
+        "CREATE TEMP TRIGGER write_group INSTEAD OF INSERT ON inbox BEGIN",
+        *(_PARAMETER.sub(r"NEW.\1", QUERY[step]) + ";" for step in STEPS),
+        "END;",
+    )
+)
+WRITE = f"INSERT INTO inbox VALUES ({', '.join(f':{column}' for column in COLUMNS)})"

@@ -6,11 +6,13 @@ Rows for writing are lists made for `json_each`; `packed` turns a list of them i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import orjson
 
 from gateway.core.delivery import Delivery, Outcome, Settlement, Stage, State
 from gateway.core.lifecycle import LifecycleEvent, Record, Span, SpanClosed, SpanDeparting, SpanOpened
+from gateway.ports import DeadLetter, Entry
 
 #: lane id and sequence share one integer: a trillion sequences an endpoint, eight million lanes, and the sign bit unused
 SEQUENCE_BITS = 40
@@ -39,9 +41,34 @@ def _plain(value: object) -> object:
     raise TypeError
 
 
-def event_row(event: LifecycleEvent, keys: list[int] | None) -> Row:
-    """Return the ledger's row; `keys` are those of the deliveries it caused."""
-    return [event.id, event.app_id, event.kind, event.at_ms, [event.subject, event.channel, event.name, event.data], keys]
+def event_rows(first: int, events: Iterable[LifecycleEvent], keys: Mapping[str, list[int]]) -> tuple[list[Row], bytes]:
+    """Return the ledger's rows, numbered from `first` on, and all their entries in one piece.
+
+    `keys` are those of the deliveries they caused, by event id. Raises TypeError for what is not JSON.
+    """
+    rows: list[Row] = []
+    entries: list[bytes] = []
+    place = 1
+    for no, event in enumerate(events, first):
+        entry = orjson.dumps((event.subject, event.channel, event.name, event.data), default=_plain)
+        size = len(entry)
+        rows.append([no, event.id, event.app_id, event.kind, event.at_ms, place, size, keys.get(event.id)])
+        entries.append(entry)
+        place += size
+    return rows, b"".join(entries)
+
+
+def entries_from(app_id: str, rows: str, entries: str | None) -> tuple[Entry, ...]:
+    """Read what `feed` answered: the rows, and the entries of all of them."""
+    found = zip(orjson.loads(rows), orjson.loads(entries or "[]"), strict=True)
+    return tuple(entry_from(app_id, row, entry) for row, entry in found)
+
+
+def entry_from(app_id: str, row: Sequence[Any], entry: Sequence[Any]) -> Entry:
+    """Make an event of [no, id, kind, at_ms] and [subject, channel, name, data]."""
+    no, event_id, kind, at_ms = row
+    subject, channel, name, data = entry
+    return Entry(no, LifecycleEvent(event_id, kind, app_id, at_ms, subject, data, channel, name))
 
 
 class SpanChanges:
@@ -94,12 +121,11 @@ class SpanChanges:
         return [[app, kind, [key]] for app, kind, key in self.dropped]
 
 
-def span_from(row: Sequence[object]) -> Span:
+def span_from(row: Sequence[Any]) -> Span:
     """Read a row of `all_spans`."""
     app_id, kind, key, entry, departs_at_ms = row
-    span_id, opened_at_ms, facts = orjson.loads(str(entry))
-    departs = None if departs_at_ms is None else int(str(departs_at_ms))
-    return Span(str(app_id), str(kind), orjson.loads(str(key))[0], span_id, opened_at_ms, facts, departs)
+    span_id, opened_at_ms, facts = orjson.loads(entry)
+    return Span(app_id, kind, orjson.loads(key)[0], span_id, opened_at_ms, facts, departs_at_ms)
 
 
 def settlement_row(settlement: Settlement) -> Row:
@@ -168,3 +194,46 @@ def deliveries_from(endpoint: str, lane: int, rows: str, envelopes: bytes) -> tu
         deliveries.append(Delivery(endpoint, key & SEQUENCE_MASK, lane, event_id, kind, at_ms, envelope))
         start += size
     return tuple(deliveries)
+
+
+def dead_from(endpoint: str, rows: str, envelopes: bytes | None) -> list[tuple[int, DeadLetter]]:
+    """Read what `dead_after` and `dead_letters` answer; letters of one request share its settlement."""
+    letters: list[tuple[int, DeadLetter]] = []
+    start = 0
+    former, settlement = None, None
+    for no, lane, sequence, event_id, kind, at_ms, size, told in orjson.loads(rows):
+        if settlement is None or former != (lane, told):
+            former, settlement = (lane, told), settlement_from(endpoint, lane, told)
+        delivery = Delivery(endpoint, sequence, lane, event_id, kind, at_ms, (envelopes or b"")[start : start + size])
+        letters.append((no, DeadLetter(delivery, settlement)))
+        start += size
+    return letters
+
+
+def given_up(
+    place: tuple[str, int],
+    bounds: tuple[int, int, int],
+    attempts: int,
+    at_ms: int,
+    first_at_ms: int,
+    reason: str,
+) -> Settlement:
+    """Return the settlement of deliveries that the outbox itself gives up; `bounds` are first and last sequence and count.
+
+    It has no request id: the request they would have become was not made here.
+    """
+    first, last, count = bounds
+    return Settlement(
+        endpoint=place[0],
+        lane=place[1],
+        request_id="",
+        first_sequence=first,
+        last_sequence=last,
+        count=count,
+        attempts=attempts,
+        at_ms=at_ms,
+        first_at_ms=first_at_ms or at_ms,
+        state=State.DEAD,
+        outcome=None,
+        reason=reason,
+    )

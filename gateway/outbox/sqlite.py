@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from gateway.core.delivery import Claim, Delivery, Settlement
-from gateway.outbox.ledger import Lane, Name
+from gateway.outbox.ahead import Ahead
+from gateway.outbox.books import Lane
 from gateway.outbox.query import QUERY
 from gateway.outbox.reader import Reader
-from gateway.outbox.row import deliveries_from, key_of, settlement_from
+from gateway.outbox.row import dead_from, deliveries_from, key_of
+from gateway.outbox.sqlite_ledger import SqliteLedger
 from gateway.outbox.writer import Writer
 from gateway.ports import Backlog, Commit, DeadLetter, Recovery
 
-#: deliveries read at once where fewer are asked for: a reading costs as much as sixteen deliveries; a lane holds on to no more
+#: deliveries read at once where fewer are asked for: a reading costs as much as sixteen deliveries
 READ_AHEAD = 16
+
+#: deliveries given up in one transaction: about 10 ms, which is how long a commit may have to wait for it
+ABANDONED_AT_ONCE = 1_000
 
 #: more than any lane holds
 _ALL = 1 << 62
@@ -27,13 +35,14 @@ def _epoch_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class SqliteOutbox:
-    """Keeps events, spans and deliveries in the file `path`, which belongs to this process until `close`.
+class SqliteOutbox(SqliteLedger):
+    """Keeps events, spans and deliveries in the file `path`, which belongs to this process until `close`; a `ports.Ledger` too.
 
     `synchronous`: `normal` survives the death of the process at any instruction, `full` the loss of power too. `max_size` is
     in bytes; from there on `is_full` bars new work, of every app. Events and attempts older than `retention_s` are
     forgotten (earlier if the file comes near its size), events not before every lane has delivered them; dead letters after
-    thirty days. `busy_timeout_s` is how long an append waits for a foreign lock before it raises; `epoch_ms` is what age is
+    thirty days, or when they take more than a quarter of `max_size`, which the log tells and `dead_letters_dropped` counts by
+    endpoint. `busy_timeout_s` is how long an append waits for a foreign lock before it raises; `epoch_ms` is what age is
     judged by.
 
     While the disk refuses to be written, `append` and `settle` raise OSError and `is_full` is true; the outbox tries again
@@ -60,22 +69,30 @@ class SqliteOutbox:
             busy_timeout_s=busy_timeout_s,
             epoch_ms=epoch_ms,
         )
+        super().__init__(Reader(path))
         self._reader = Reader(path)
-        self._ledger = self._writer.ledger
-        #: by lane: deliveries read with an earlier head, in order and without a gap from some former cursor on
-        self._ahead: dict[Name, tuple[Delivery, ...]] = {}
+        self._books = self._writer.books
+        self._ahead = Ahead()
         self._is_open = False
 
     async def open(self) -> Recovery:
         """Open the store, making it if there is none. Raises `store.StoreUnusable`, a sentence with the file and the remedy."""
         recovery = await self._writer.start()
+        self._ahead.begin(self._books.lanes)
         self._is_open = True
         return recovery
 
     async def append(self, commit: Commit) -> None:
         """Write the commit, together with whatever else is waiting. Raises OSError; nothing of it was written then."""
         self._demand_open()
-        await self._writer.write(commit)
+        written = self._writer.submit(commit)
+        written.add_done_callback(partial(self._appended, commit.deliveries))
+        # who gave up waiting has appended all the same, and what comes next must be known to come after it
+        await asyncio.shield(written)
+
+    def _appended(self, deliveries: Sequence[Delivery], written: asyncio.Future[object]) -> None:
+        if not written.cancelled() and written.exception() is None:
+            self._ahead.appended(deliveries, self._books.lanes)
 
     async def settle(self, settlement: Settlement) -> None:
         """Write the settlement, together with whatever else is waiting. Raises OSError; it may be settled again then."""
@@ -85,21 +102,15 @@ class SqliteOutbox:
     async def claim(self, endpoint: str, lane: int, limit: int) -> Claim | None:
         """Return the head of the lane; an empty lane is known without asking the disk."""
         self._demand_open()
-        name = (endpoint, lane)
-        found = self._ledger.lanes.get(name)
+        found = self._books.lanes.get((endpoint, lane))
         if found is None or found.cursor >= found.tail:
-            self._ahead.pop(name, None)
             return None
         last, limit = (found.pinned, _ALL) if found.pinned else (found.tail, limit)
-        ahead = tuple(delivery for delivery in self._ahead.get(name, ()) if found.cursor < delivery.sequence <= last)
-        if len(ahead) >= limit or (ahead and ahead[-1].sequence == last):
-            head = ahead[:limit]
-        elif limit < READ_AHEAD:
-            ahead = self._ahead[name] = await self._read(found, found.tail, READ_AHEAD)
-            head = ahead[:limit]
-        else:
-            self._ahead.pop(name, None)
-            head = await self._read(found, last, limit)
+        head = self._ahead.head(found, last, limit)
+        if head is None:
+            read = await self._read(found, found.tail if limit < READ_AHEAD else last, max(limit, READ_AHEAD))
+            self._ahead.read(found, read)
+            head = tuple(delivery for delivery in read[:limit] if delivery.sequence <= last)
         return Claim(head, found.attempts, found.first_at_ms, found.due_at_ms) if head else None
 
     async def _read(self, lane: Lane, last: int, limit: int) -> tuple[Delivery, ...]:
@@ -126,14 +137,34 @@ class SqliteOutbox:
     async def dead_letters(self, endpoint: str, limit: int = 100) -> Sequence[DeadLetter]:
         """Return the newest dead letters of the endpoint, oldest of them first."""
         self._demand_open()
-        rows = await self._reader.ask(lambda connection: connection.execute(QUERY["dead_letters"], (endpoint, limit)).fetchall())
-        return [
-            DeadLetter(
-                Delivery(endpoint, sequence, lane, event_id, kind, at_ms, envelope),
-                settlement_from(endpoint, lane, settlement),
-            )
-            for lane, sequence, event_id, kind, at_ms, envelope, settlement in reversed(rows)
-        ]
+        rows, envelopes = await self._desk.ask(
+            lambda connection: connection.execute(QUERY["dead_letters"], (endpoint, limit)).fetchone()
+        )
+        return [letter for _, letter in dead_from(endpoint, rows, envelopes)]
+
+    async def replay(self, endpoint: str, deliveries: Sequence[Delivery]) -> None:
+        """Put deliveries into the replay lane, in one transaction: a thousand hold up others for some tens of ms."""
+        self._demand_open()
+        await self._writer.write(lambda connection: self._books.replay(connection, endpoint, deliveries))
+
+    async def abandon(self, endpoint: str, reason: str, at_ms: int) -> int:
+        """Give up what is due, a piece at a time; after an OSError what is left is given up by the next call."""
+        self._demand_open()
+        count = 0
+        while gone := await self._writer.write(
+            lambda connection: self._books.abandon(connection, endpoint, reason, at_ms, ABANDONED_AT_ONCE)
+        ):
+            count += int(str(gone))
+        return count
+
+    def latest(self, app_id: str) -> int:
+        """Return the cursor of the app's newest committed event, 0 if there was none."""
+        return self._books.latest.get(app_id, 0)
+
+    @property
+    def dead_letters_dropped(self) -> Counter[str]:
+        """How many dead letters were dropped, by endpoint."""
+        return self._writer.dead_letters_dropped
 
     async def close(self) -> None:
         """Write what was given before, and let go of the file; closing twice is harmless."""
@@ -141,6 +172,7 @@ class SqliteOutbox:
             return
         self._is_open = False
         await self._reader.close()
+        await self._desk.close()
         await self._writer.stop()
 
     def _demand_open(self) -> None:

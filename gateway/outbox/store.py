@@ -10,19 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.core.error import GatewayError
-from gateway.outbox.query import SCHEMA
+from gateway.outbox.query import INBOX, SCHEMA, SCHEMA_2
 
 #: "RawP" in the file's header: tells our files from other SQLite databases
 APPLICATION_ID = 0x52617750
 
 #: script number n brings the store from version n to n + 1; released ones are never edited
-MIGRATIONS: tuple[str, ...] = (SCHEMA,)
+MIGRATIONS: tuple[str, ...] = (SCHEMA, SCHEMA_2)
 
 #: `STRICT` came with SQLite 3.37, `->>` with 3.38
 OLDEST_SQLITE = (3, 38, 0)
 
-#: pages of 4 KiB in the log before they are copied to their places: 16 MiB keep that away from most commits
-CHECKPOINT_PAGES = 4_000
 #: what a burst made longer is given back once copied
 LOG_KEPT = 64 << 20
 
@@ -156,12 +154,13 @@ def connect(path: Path, *, synchronous: str, busy_timeout_s: float) -> sqlite3.C
     try:
         for setting in (
             f"synchronous = {synchronous}",
-            f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+            "wal_autocheckpoint = 0",  # see checkpoint.py
             f"journal_size_limit = {LOG_KEPT}",
             "temp_store = MEMORY",
             "cache_size = -16000",  # KiB: the inner pages of a backlog of millions stay in memory
         ):
             connection.execute(f"PRAGMA {setting}").fetchall()
+        connection.executescript(INBOX)
     except sqlite3.Error:
         connection.close()
         raise

@@ -8,15 +8,18 @@ import os
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from gateway.core.delivery import Settlement
+from gateway.core.delivery import Settlement, State
 from gateway.outbox import store
-from gateway.outbox.ledger import Ledger
+from gateway.outbox.books import Books
+from gateway.outbox.checkpoint import Checkpointer
+from gateway.outbox.history import CHUNK, HISTORY_SHARE, History
 from gateway.outbox.query import QUERY
 from gateway.ports import Commit, Recovery
 from gateway.telemetry import gateway_log
@@ -29,14 +32,11 @@ HOUSEKEEPING_S = 60.0
 PRESENCE_S = 1.0
 #: settled deliveries that may lie about while there is other work; a thousand deletions take about as long as a commit
 LITTER = 1_000
-#: rows deleted in one go: about 10 ms, which is how long a commit may have to wait for it
-CHUNK = 4_000
-#: the part of `max_size` from which on old events and attempts are forgotten before their time, to leave the rest to the backlog
-HISTORY_SHARE = 0.8
-#: dead letters wait for a person; a month covers holidays
-DEAD_LETTER_RETENTION_S = 30 * 86_400.0
-
-_FOR_EVER = 1 << 62
+#: seconds between looks how much of the file is in use, and the part of `max_size` that may be written in between
+MEASURE_S = 0.1
+MEASURE_SHARE = 0.01
+#: seconds without work after which the log is copied to its places
+IDLE_S = 2.0
 
 Payload = Commit | Settlement | Callable[[sqlite3.Connection], object]
 
@@ -62,11 +62,13 @@ class Writer:
         busy_timeout_s: float,
         epoch_ms: Callable[[], int],
     ) -> None:
-        self.ledger = Ledger()
+        self.books = Books()
+        self.dead_letters_dropped: Counter[str] = Counter()
         self._path = path
         self._synchronous = synchronous
         self._max_size = max_size
-        self._retention_ms = int(retention_s * 1000)
+        self._history = History(max_size, int(retention_s * 1000), self.dead_letters_dropped)
+        self._checkpointer = Checkpointer(path)
         self._busy_timeout_s = busy_timeout_s
         self._epoch_ms = epoch_ms
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
@@ -74,6 +76,8 @@ class Writer:
         self._identity: tuple[int, int] | None = None
         self._present_until = 0.0
         self._housekeeping_at = 0.0
+        self._measure_at = 0.0
+        self._measured = 0
         self._used = 0
         self._failure: OSError | None = None
 
@@ -89,9 +93,13 @@ class Writer:
 
     async def write(self, payload: Payload) -> object:
         """Return when the payload is durable. Raises OSError if it cannot be written, and nothing of it was then."""
+        return await self.submit(payload)
+
+    def submit(self, payload: Payload) -> asyncio.Future[object]:
+        """Do the same, for who does not wait here; payloads are written in the order of these calls."""
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._jobs.put(Job(payload, future))
-        return await future
+        return future
 
     async def stop(self) -> None:
         """Write what was given before, then end the thread and let go of the store."""
@@ -113,9 +121,11 @@ class Writer:
         except Exception as error:  # noqa: BLE001 -- whoever waits for the opening is told, whatever it is
             _call(loop, _resolve, [(recovered, None, error)])
         else:
+            self._checkpointer.start()
             _call(loop, _resolve, [(recovered, recovery, None)])
             self._work(loop)
         finally:
+            self._checkpointer.stop()
             self._disconnect()
             if lock is not None:
                 os.close(lock)
@@ -125,7 +135,7 @@ class Writer:
         store.prepare(self._path)
         try:
             connection = self._connected()
-            recovery = self.ledger.load(connection)
+            recovery = self.books.load(connection)
             self._measure(connection)
         except sqlite3.Error as error:
             raise store.damaged(self._path, error) from error
@@ -138,17 +148,20 @@ class Writer:
                 _call(loop, _resolve, self._serve(jobs))
             if is_last:
                 return
-            if not jobs or self.ledger.litter >= LITTER or self._is_tight:
+            self._checkpointer.written(self.books.written, is_idle=not jobs and not self.books.is_littered)
+            if not jobs or self.books.litter >= LITTER or self._is_tight or self._is_log_long or self._is_due:
                 self._tidy(max(CHUNK, 2 * len(jobs)))
 
     def _take(self) -> tuple[list[Job], bool]:
         """Return all that is there, waiting until there is something or something else to do; and whether it is the last."""
         if self._failure is not None:
             wait = PROBE_S
-        elif self.ledger.is_littered:
+        elif self.books.is_littered:
             wait = 0.0
         else:
             wait = max(0.0, self._housekeeping_at - time.monotonic())
+            if self._checkpointer.is_behind(self.books.written):
+                wait = min(IDLE_S, wait)
         jobs: list[Job] = []
         try:
             job = self._jobs.get(timeout=wait) if wait else self._jobs.get_nowait()
@@ -173,7 +186,9 @@ class Writer:
             return []
         commits = [job.payload for job in jobs if isinstance(job.payload, Commit)]
         settlements = [job.payload for job in jobs if isinstance(job.payload, Settlement)]
-        *_, error = self._try(jobs[0], lambda connection: self.ledger.write(connection, commits, settlements))
+        *_, error = self._try(jobs[0], lambda connection: self.books.write(connection, commits, settlements))
+        if any(settlement.state is State.DEAD for settlement in settlements):
+            self._housekeeping_at = min(self._housekeeping_at, time.monotonic() + PROBE_S)  # there may be too many now
         if error is None or isinstance(error, OSError) or len(jobs) == 1:
             return [(job.future, None, error) for job in jobs]
         # one of them is not writable at all; the others must not suffer for it
@@ -183,15 +198,20 @@ class Writer:
         try:
             connection = self._connected()
             answer = action(connection)
-            self._succeeded(connection)
         except (sqlite3.Error, OSError) as error:
             return job.future, None, self._failed(error)
         except Exception as error:  # noqa: BLE001 -- the one who gave the job is told; the thread must live on
             return job.future, None, error
+        try:
+            self._succeeded(connection)
+        except sqlite3.Error as error:
+            self._failed(error)  # what was written is written all the same
         return job.future, answer, None
 
     def _succeeded(self, connection: sqlite3.Connection) -> None:
-        self._measure(connection)
+        unknown = self.books.written - self._measured
+        if unknown >= MEASURE_SHARE * self._max_size or time.monotonic() >= self._measure_at:
+            self._measure(connection)
         if self._failure is not None:
             self._failure = None
             gateway_log.warning("the outbox can be written again")
@@ -215,7 +235,14 @@ class Writer:
             self._check_presence()
             self._present_until = now + PRESENCE_S
         if self._connection is None:
-            self._connection = store.connect(self._path, synchronous=self._synchronous, busy_timeout_s=self._busy_timeout_s)
+            connection = store.connect(self._path, synchronous=self._synchronous, busy_timeout_s=self._busy_timeout_s)
+            try:
+                if self._failure is not None:
+                    self.books.reload(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
         return self._connection
 
     def _check_presence(self) -> None:
@@ -244,8 +271,18 @@ class Writer:
     def _measure(self, connection: sqlite3.Connection) -> None:
         was_tight = self._is_tight
         (self._used,) = connection.execute(QUERY["used_size"]).fetchone()
+        self._measured = self.books.written
+        self._measure_at = time.monotonic() + MEASURE_S
         if self._is_tight and not was_tight:
             self._housekeeping_at = 0.0
+
+    @property
+    def _is_log_long(self) -> bool:
+        return self._checkpointer.is_long(self.books.written)
+
+    @property
+    def _is_due(self) -> bool:
+        return time.monotonic() >= self._housekeeping_at
 
     @property
     def _is_tight(self) -> bool:
@@ -257,10 +294,13 @@ class Writer:
             connection = self._connected()
             if self._failure is not None:
                 connection.execute(QUERY["probe"])
-            if self.ledger.is_littered:
-                self.ledger.sweep(connection, limit)
+            if self.books.is_littered:
+                self.books.sweep(connection, limit)
             if time.monotonic() >= self._housekeeping_at:
                 self._forget_history(connection, limit)
+            if self._is_log_long:
+                self._checkpointer.finish(connection, self.books.written)
+            self._measure_at = 0.0
             self._succeeded(connection)
         except (sqlite3.Error, OSError) as error:
             if self._failed(error) is error and not isinstance(error, OSError):
@@ -269,17 +309,8 @@ class Writer:
                 gateway_log.error("the outbox cannot clean up", exc_info=error)
 
     def _forget_history(self, connection: sqlite3.Connection, limit: int) -> None:
-        now_ms = self._epoch_ms()
         is_tight = self._is_tight
-        before = _FOR_EVER if is_tight else now_ms - self._retention_ms
-        (needed,) = connection.execute(QUERY["needed_from"]).fetchone()
-        gone = [
-            connection.execute(QUERY["prune_events"], (limit, before, _FOR_EVER if needed is None else needed)).rowcount,
-            connection.execute(QUERY["prune_attempts"], (limit, before)).rowcount,
-            connection.execute(QUERY["prune_dead_letters"], (limit, now_ms - int(DEAD_LETTER_RETENTION_S * 1000))).rowcount,
-        ]
-        connection.execute(QUERY["prune_dead_requests"])
-        is_unfinished = any(gone) if is_tight else max(gone) >= limit
+        is_unfinished = self._history.forget(connection, self._epoch_ms(), limit, is_tight=is_tight)
         wait = 0.0 if is_unfinished else PROBE_S if is_tight else HOUSEKEEPING_S
         self._housekeeping_at = time.monotonic() + wait
 

@@ -21,8 +21,10 @@ from gateway.backplane.local import LocalTracker
 from gateway.core.app import App
 from gateway.core.publication import Publication
 from gateway.core.roster import Member
+from gateway.desk import Desk
 from gateway.node import Node
 from gateway.ports import Clock
+from tests.desk_kit import DeskKit
 from tests.fake import FakeClock
 
 APP = App(id="740213", key="a1f0c3d57e924b6688dd", secret="5b2e90c47f1d4a3c8e66")
@@ -157,11 +159,11 @@ def signed(method: str, path: str, body: bytes, *, app: App, now_s: int, **param
 
 
 @asynccontextmanager
-async def serve(*apps: App, path_prefix: str = "", clock: Clock | None = None) -> AsyncIterator[Served]:
-    """Serve a site on a port of its own."""
+async def serve(*apps: App, path_prefix: str = "", clock: Clock | None = None, desk: Desk | None = None) -> AsyncIterator[Served]:
+    """Serve a site on a port of its own, by default over a desk that knows no endpoint."""
     node = FakeNode(*(apps or (APP, OTHER)))
     fake = FakeClock()
-    site = Site(node=node, clock=clock or fake, path_prefix=path_prefix)
+    site = Site(node=node, desk=desk or DeskKit(clock=fake).desk, clock=clock or fake, path_prefix=path_prefix)
     server = await asyncio.get_running_loop().create_server(site.protocol, "127.0.0.1", 0)
     async with aiohttp.ClientSession() as http:
         served = Served(site, node, fake, server.sockets[0].getsockname()[1], http)

@@ -181,7 +181,7 @@ class Backend:
             query["body_md5"] = hashlib.md5(body, usedforsecurity=False).hexdigest()
         text = "\n".join([method, self.path + path, "&".join(f"{name}={value}" for name, value in sorted(query.items()))])
         query["auth_signature"] = hmac.new(self.secret.encode(), text.encode(), hashlib.sha256).hexdigest()
-        url = self.base + self.path + path + "?" + "&".join(f"{name}={quote(value)}" for name, value in query.items())
+        url = self.base + self.path + path + "?" + "&".join(f"{name}={quote(str(value))}" for name, value in query.items())
         headers = {"Content-Type": "application/json"} if body else {}
         async with self._session.request(method, url, data=body or None, headers=headers) as answer:
             text = await answer.text()

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,11 @@ def _write(folder: Path, settings: Mapping[str, object]) -> Path:
 class GatewayProcess:
     """One life of `python -m gateway serve`; everything it prints is kept in `lines`."""
 
-    def __init__(self, config: Path, port: int) -> None:
+    def __init__(self, config: Path, port: int, root: Path = ROOT) -> None:
+        """`root` is the folder whose `gateway` package is run."""
         self.config = config
         self.port = port
+        self._root = root
         self.lines: list[str] = []
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -92,7 +94,7 @@ class GatewayProcess:
             "serve",
             "-c",
             str(self.config),
-            cwd=ROOT,
+            cwd=self._root,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -137,6 +139,18 @@ class GatewayProcess:
         """Send a signal to this process and no other."""
         if self.is_running:
             os.kill(self.pid, number)
+
+    async def reload(self, apps: Sequence[Mapping[str, object]], says: str = "reloaded") -> str:
+        """Put other apps into the file, send SIGHUP, and wait until the gateway says what has come of it."""
+        kept = [line for line in self.config.read_text().splitlines() if not line.startswith("apps = ")]
+        self.config.write_text("\n".join(kept) + "\n" + to_toml({"apps": apps}))
+        return await self.hang_up(says)
+
+    async def hang_up(self, says: str = "reloaded") -> str:
+        """Send SIGHUP and wait for a line that says what has come of it."""
+        heard = len(self.lines)
+        self.signal(signal.SIGHUP)
+        return await self.wait_for_line(lambda line: says in line and line in self.lines[heard:])
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)

@@ -45,21 +45,22 @@ def first_arrivals(arrivals: Iterable[Envelope]) -> list[Envelope]:
     return list(first.values())
 
 
-def check(arrivals: Iterable[Envelope], *, ended: bool = True) -> list[str]:
+def check(arrivals: Iterable[Envelope], *, ended: bool = True, given_up: Iterable[Envelope] = ()) -> list[str]:
     """Return all violations in what one endpoint of one node has accepted; it must have asked for every kind of event.
 
-    `ended` says that everybody has left and every linger is over, so that nothing may be open any more.
+    `ended` says that everybody has left and every linger is over, so that nothing may be open any more. `given_up` are the
+    endpoint's dead letters: they stand in the ledger too.
     """
-    arrived = list(arrivals)
-    in_sequence = sorted(first_arrivals(arrived), key=_sequence)
-    return check_delivery(arrived) + _Replay().run(in_sequence, ended)
+    arrived, dead = list(arrivals), list(given_up)
+    in_sequence = sorted(first_arrivals([*arrived, *dead]), key=_sequence)
+    return check_delivery(arrived, given_up=dead) + _Replay().run(in_sequence, ended)
 
 
-def check_delivery(arrivals: Iterable[Envelope]) -> list[str]:
+def check_delivery(arrivals: Iterable[Envelope], *, given_up: Iterable[Envelope] = ()) -> list[str]:
     """Return the violations that do not depend on what an endpoint asked for: ids, sequences, and the order of arrival."""
     arrived = list(arrivals)
-    events = first_arrivals(arrived)
-    return _repeats(arrived) + _sequences(sorted(events, key=_sequence)) + _order(events)
+    everything = [*arrived, *given_up]
+    return _repeats(everything) + _sequences(sorted(first_arrivals(everything), key=_sequence)) + _order(first_arrivals(arrived))
 
 
 def _sequence(envelope: Envelope) -> int:
