@@ -93,6 +93,13 @@ class Gateway:
 
     async def start(self) -> None:
         """Come up; on return the gateway accepts work and `port` says where. Raises OSError if it cannot (port, disk)."""
+        try:
+            await self._come_up()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _come_up(self) -> None:
         config, server = self.config, self.config.server
         recovery = await self._outbox.open()
         self._sequences.update(recovery.sequences)
@@ -148,15 +155,14 @@ class Gateway:
         self._pool.wake(recovery.lanes)
         self.node.recover(recovery.spans, server.recovery_linger_s)
         if recovery.spans:
-            await self._recorder.committed()
+            try:
+                await self._recorder.committed()
+            except RequestError as error:
+                raise OSError("the books of the former life cannot be closed: the outbox cannot be written") from error
             self.telemetry.note(logging.WARNING, "closed the books of a former life", spans=len(recovery.spans))
         self._ticking = asyncio.create_task(self._tick(self.node), name="tick")
         self.node.started()
-        try:
-            self.port = await self._front.listen(server.host, server.port, _tls(config))
-        except OSError:
-            await self.stop()
-            raise
+        self.port = await self._front.listen(server.host, server.port, _tls(config))
 
     async def reload(self, config: Config) -> None:
         """Take over the apps and endpoints of another configuration without dropping a connection of an app that stays.

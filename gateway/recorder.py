@@ -228,6 +228,9 @@ class Recorder:
         records = commit.records
         if len(records) == 1:
             logging.getLogger("rawpush.gateway").exception("a record cannot be written and is left out: %r", _name(records[0]))
+            # The outbox did answer. Whoever waits must not take this record for durable, so he is told to try again.
+            self.is_failing = False
+            self._fail_waiting()
             return
         middle = len(records) // 2
         for half in (records[:middle], records[middle:]):
