@@ -5,6 +5,8 @@
     python -m bench.connect                       how many connections per second can come and go
     python -m bench.memory                        how much memory an idle connection takes
     python -m bench.webhook                       how fast and how soon webhooks arrive, and what they cost subscribers
+    python -m bench.neighbour                     what a dead endpoint costs a healthy one of the same app
+    python -m bench.backlog --events 1000000      how soon a gateway with a backlog is up, and how fast it drains it
 
 Linux, with two cores: the server has the first, the load the last. Rates move with whatever else the machine does, ratios
 much less. The load is in C and compiled when it is first needed; without a compiler it is in Python, and mostly too slow.

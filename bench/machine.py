@@ -66,6 +66,12 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak_bytes(pid: int) -> int:
+    """Return the most memory a process has ever had in RAM."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
 def describe() -> str:
     """Return the machine in a few words, with how busy it is: others' work is in every figure."""
     info = Path("/proc/cpuinfo").read_text()

@@ -15,7 +15,9 @@ from bench.responder import Responder
 class Receiver:
     """To be used as a context manager; `url` is where it listens."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int | None = None) -> None:
+        """`keep`: only so many bodies are remembered, the first ones; None: all."""
+        self._keep = keep
         self.url = ""
         #: since `forget`: bodies, when each came (seconds of the monotonic clock), and how many events were in them
         self.bodies: list[bytes] = []
@@ -48,11 +50,17 @@ class Receiver:
     def take(self, body: bytes) -> None:
         """Remember a request."""
         self.came_at.append(time.monotonic())
-        self.bodies.append(body)
-        # There is one in every event; the data, of letters only, has none.
-        self.events += body.count(b'"sequence":')
+        if self._keep is None or len(self.bodies) < self._keep:
+            self.bodies.append(body)
+        self.events += self.events_in(body)
         if self.events >= self._wanted:
             self._enough.set()
+
+    @staticmethod
+    def events_in(body: bytes) -> int:
+        """Return how many events a webhook carries."""
+        # There is one in every event; the data, of letters only, has none.
+        return body.count(b'"sequence":')
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

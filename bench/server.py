@@ -29,12 +29,17 @@ class Server:
 
 
 @contextmanager
-def gateway(*, outbox: str = "memory", webhooks: Sequence[Mapping[str, object]] = ()) -> Iterator[Server]:
-    """Run the gateway as `python -m gateway serve` does, with default settings but for these."""
+def gateway(
+    *, outbox: str = "memory", webhooks: Sequence[Mapping[str, object]] = (), state: Path | None = None
+) -> Iterator[Server]:
+    """Run the gateway as `python -m gateway serve` does, with default settings but for these.
+
+    A webhook's settings may name those of a table within as `table.name`. Without `state` it has a folder of its own.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         port = _free_port()
         config = Path(folder, "config.toml")
-        config.write_text(_config(port, Path(folder, "state"), outbox, webhooks))
+        config.write_text(_config(port, state or Path(folder, "state"), outbox, webhooks))
         with Path(folder, "log").open("wb") as log:
             process = spawn([sys.executable, "-m", "gateway", "serve", "-c", str(config)], SERVER_CORE, stderr=log, cwd=ROOT)
         try:

@@ -1,8 +1,8 @@
 """How fast, and how soon, do webhooks arrive, against a bare HTTP client that posts the same bodies to the same receiver?
 And what do they cost the subscribers?
 
-One line for each format and outbox, one for each outbox's latency when idle, one for what webhooks add to the p99 from
-publish to subscriber.
+One line for each format and outbox, one for each outbox's latency when idle, one for each format's when busy, and one
+for what webhooks add to the p99 from publish to subscriber.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from bench import traffic
 from bench.load import Load, Round, crowd
 from bench.machine import LOAD_CORE, SERVER_CORE, cpu_s, end, pinned, spawn
+from bench.probe import PATIENCE_S, at, probe, probed_bodies
 from bench.receiver import Receiver
 from bench.report import alternate, answer, compare, refuse, summarize
 from bench.server import ROOT, gateway
@@ -27,11 +28,11 @@ from bench.server import ROOT, gateway
 #: events in one publish, the most the gateway takes with its defaults
 _BATCH = 10
 #: webhooks under way at once, the gateway's default
-_LANES = 8
+LANES = 8
 #: publishes in flight: enough that there is always something to be written and something to be sent
 _PUBLISHERS = 32
-#: seconds for what was published to arrive as webhooks
-_PATIENCE_S = 60.0
+#: the part of the rate it was just seen to have that a busy gateway is given, and the publishes per second that are timed
+_SHARE, _PROBES_PER_S = 0.3, 100
 
 
 class Poster:
@@ -64,14 +65,12 @@ def poster(url: str, at_once: int) -> Iterator[Poster]:
 
 def rate(receiver: Receiver, outbox: str, form: str, rounds: int, seconds: float) -> int:
     """Answer how many events per second are recorded, signed and delivered."""
-    names = [traffic.channel(number) for number in range(10 * _BATCH)]
-    requests = [traffic.publish_batch(names[at : at + _BATCH]) for at in range(0, len(names), _BATCH)]
-    webhooks = 0
+    requests, webhooks = _batches(), 0
     mine: list[Round] = []
     least: list[Round] = []
     with (
         gateway(outbox=outbox, webhooks=[receiver.webhook(format=form, events=["message.published"])]) as tested,
-        poster(receiver.url, _LANES) as bare,
+        poster(receiver.url, LANES) as bare,
         crowd(tested, [], requests, _PUBLISHERS) as load,
     ):
         for _ in range(rounds + 1):
@@ -85,12 +84,17 @@ def rate(receiver: Receiver, outbox: str, form: str, rounds: int, seconds: float
     return answer(f"{sentence} {compare('events', 'event', result, floor, 'aiohttp, same bodies')}", result, floor)
 
 
+def _batches() -> list[bytes]:
+    names = [traffic.channel(number) for number in range(10 * _BATCH)]
+    return [traffic.publish_batch(names[first : first + _BATCH]) for first in range(0, len(names), _BATCH)]
+
+
 def _delivered(receiver: Receiver, load: Load, seconds: float) -> Round:
     receiver.forget()
     used, own, start = cpu_s(load.server.pid), time.process_time(), time.monotonic()
     one = load.run(seconds)
     expected = (one.published - one.refused) * _BATCH
-    if not receiver.wait(expected, _PATIENCE_S):
+    if not receiver.wait(expected, PATIENCE_S):
         raise SystemExit(f"no answer: of {expected} events {receiver.events} have arrived")
     taken = receiver.came_at[-1] - start
     return _round(expected, taken, one.load_cpu_s + time.process_time() - own, cpu_s(load.server.pid) - used)
@@ -101,7 +105,7 @@ def _posted(receiver: Receiver, bare: Poster) -> Round:
     receiver.forget()
     used, own = cpu_s(bare.pid), time.process_time()
     begun_at = bare.post(bodies)
-    if not receiver.wait(expected, _PATIENCE_S):
+    if not receiver.wait(expected, PATIENCE_S):
         raise SystemExit(f"no answer: of {expected} events the floor has posted {receiver.events}")
     return _round(expected, receiver.came_at[-1] - begun_at[0], time.process_time() - own, cpu_s(bare.pid) - used)
 
@@ -122,30 +126,51 @@ def latency(receiver: Receiver, outbox: str, samples: int) -> int:
             receiver.forget()
             began_at.append(time.monotonic())
             line.sendall(request)
-            if not receiver.wait(1, _PATIENCE_S) or not line.recv(4096).startswith(b"HTTP/1.1 200"):
+            if not receiver.wait(1, PATIENCE_S) or not line.recv(4096).startswith(b"HTTP/1.1 200"):
                 raise SystemExit("no answer: a publish was refused, or its webhook did not arrive")
             came_at.append(receiver.came_at[0])
         bodies = receiver.bodies * samples
         bare.post(bodies[:10])
         receiver.forget()
         begun_at = bare.post(bodies)
-        receiver.wait(samples, _PATIENCE_S)
+        receiver.wait(samples, PATIENCE_S)
     mine, least = _sorted_ms(began_at, came_at), _sorted_ms(begun_at, receiver.came_at)
-    ratio = [_at(mine, share) / _at(least, share) for share in (0.5, 0.99)]
+    ratio = [at(mine, share) / at(least, share) for share in (0.5, 0.99)]
     return answer(
         f"webhook after a publish on an idle gateway, outbox {outbox}: p50 {ratio[0]:.1f} x, p99 {ratio[1]:.1f} x what a "
-        f"bare POST takes (p50 {_at(mine, 0.5):.2f} ms, p99 {_at(mine, 0.99):.2f} ms; "
-        f"{_at(least, 0.5):.2f} ms, {_at(least, 0.99):.2f} ms)"
+        f"bare POST takes (p50 {at(mine, 0.5):.2f} ms, p99 {at(mine, 0.99):.2f} ms; "
+        f"{at(least, 0.5):.2f} ms, {at(least, 0.99):.2f} ms)"
+    )
+
+
+def busy(receiver: Receiver, outbox: str, form: str, samples: int, seconds: float) -> int:
+    """Answer how soon a webhook arrives while the gateway delivers a part of what it could."""
+    with (
+        gateway(outbox=outbox, webhooks=[receiver.webhook(format=form, events=["message.published"])]) as tested,
+        poster(receiver.url, 1) as bare,
+        crowd(tested, [], _batches(), _PUBLISHERS) as load,
+    ):
+        most_per_s = max(one.delivered / one.seconds for one in [_delivered(receiver, load, seconds) for _ in range(2)])
+        delays, one = probe(receiver, load, _BATCH, _SHARE * most_per_s / _BATCH, samples, _PROBES_PER_S)
+        bodies = probed_bodies(receiver)
+        bare.post(bodies[:10])
+        receiver.forget()
+        begun_at = bare.post(bodies)
+    per_s = one.published * _BATCH / one.seconds
+    if per_s < 0.8 * _SHARE * most_per_s:
+        return refuse(f"the load has kept only a pace of {per_s:,.0f} events per second")
+    mine, least = sorted(delays[len(delays) // 10 :]), _sorted_ms(begun_at, receiver.came_at)
+    return answer(
+        f"webhook after a publish beside {per_s:,.0f} events per second, {per_s / most_per_s:.0%} of the most, format {form}, "
+        f"outbox {outbox}: p50 {at(mine, 0.5) / at(least, 0.5):.1f} x, p99 {at(mine, 0.99) / at(least, 0.99):.1f} x what a "
+        f"bare POST of the same bodies takes on an idle machine (p50 {at(mine, 0.5):.2f} ms, p99 {at(mine, 0.99):.2f} ms; "
+        f"{at(least, 0.5):.2f} ms, {at(least, 0.99):.2f} ms)"
     )
 
 
 def _sorted_ms(begun_at: Sequence[float], came_at: Sequence[float]) -> list[float]:
     # The first tenth meets cold code and new connections.
     return sorted((came - begun) * 1000 for begun, came in list(zip(begun_at, came_at, strict=True))[len(begun_at) // 10 :])
-
-
-def _at(ordered: Sequence[float], share: float) -> float:
-    return ordered[int(len(ordered) * share)]
 
 
 def burden(receiver: Receiver, outbox: str, rounds: int, seconds: float, subscribers: int, per_s: float) -> int:
@@ -155,8 +180,8 @@ def burden(receiver: Receiver, outbox: str, rounds: int, seconds: float, subscri
     with (
         gateway(outbox=outbox, webhooks=[receiver.webhook(format="batch")]) as with_webhooks,
         gateway() as without,
-        crowd(with_webhooks, scripts, requests, _LANES) as to_with,
-        crowd(without, scripts, requests, _LANES) as to_without,
+        crowd(with_webhooks, scripts, requests, LANES) as to_with,
+        crowd(without, scripts, requests, LANES) as to_without,
     ):
         results = alternate([to_with, to_without], rounds, seconds, per_s)
     if not receiver.events:
@@ -189,6 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for outbox in options.outboxes:
             codes += [rate(receiver, outbox, form, options.rounds, options.seconds) for form in options.formats]
             codes.append(latency(receiver, outbox, options.samples))
+            codes += [busy(receiver, outbox, form, options.samples, options.seconds) for form in options.formats]
             receiver.forget()
             codes.append(burden(receiver, outbox, options.rounds, options.seconds, options.subscribers, options.rate))
     return max(codes)

@@ -150,6 +150,9 @@ class Gateway:
             buffer_limit=server.send_buffer,
         )
         self._pool.configure(endpoints)
+        for endpoint in endpoints:
+            for attempt in await self._outbox.attempts(endpoint.key, limit=1):
+                self._pool.recall(attempt.settlement)
         await self._pool.start()
         await self._recorder.start()
         self._pool.wake(recovery.lanes)

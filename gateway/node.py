@@ -147,13 +147,16 @@ class Node:
         """Fan out, at once, what one app publishes over HTTP, and record it.
 
         The caller must await the result, if there is one, before he answers: then the events are durable. Raises
-        RequestError 503 if there is no room to record; nothing was delivered then.
+        RequestError 503 if there is no room to record, 429 if the app publishes too fast; nothing was delivered then.
         """
         tenant = self._tenants.get(publications[0].app_id)
         if tenant is None:
             raise RequestError(404, "this app does not exist any more")
         if self._has_no_room(tenant):
             raise RequestError(503, "the event queue is full; try again later", reason="overloaded")
+        if tenant.publishes is not None and not all(tenant.publishes.take(self._clock.monotonic()) for _ in publications):
+            sentence = f"this app may publish {tenant.app.limits.publishes} events per second; try again later"
+            raise RequestError(429, sentence, reason="rate_limited")
         recorded = False
         now = self._now() if tenant.lifecycle.wanted else None
         for publication in publications:
@@ -165,6 +168,12 @@ class Node:
                 self._recorder.record(records)
                 recorded = recorded or bool(records)
         return self._recorder.committed() if recorded else None
+
+    def admit_read(self, app_id: str) -> None:
+        """Count a question asked over HTTP; raises RequestError 429 if the app asks too fast."""
+        tenant = self._tenants.get(app_id)
+        if tenant is not None and tenant.reads is not None and not tenant.reads.take(self._clock.monotonic()):
+            raise RequestError(429, f"this app may ask {tenant.app.limits.reads} questions per second; try again later")
 
     def reject(self, app_id: str, reason: str, channel: str | None, event: str | None, size: int) -> None:
         """Record that a publish over HTTP was refused; `reason` is one of the catalogue's."""
@@ -250,11 +259,10 @@ class Node:
             if tenant is None:
                 self._tenants[app.id] = Tenant(app, self._lifecycle(app))
                 continue
-            tenant.app = app
+            tenant.adopt(app)
             self._recorder.record(tenant.lifecycle.reconfigure(self._wanted(app), app.linger_s))
-            for live in list(tenant.lives.values()):
-                live.session.app = app
-                if not app.enabled:
+            if not app.enabled:
+                for live in list(tenant.lives.values()):
                     self.kick(live, Code.APP_DISABLED, "this app is disabled", "app_disabled")
         self._by_key = {tenant.app.key: tenant for tenant in self._tenants.values()}
 

@@ -7,6 +7,7 @@ import asyncio
 from gateway.core.app import App
 from gateway.core.hub import Hub
 from gateway.core.lifecycle import Lifecycle
+from gateway.core.limit import TokenBucket
 from gateway.core.session import Session
 from gateway.ports import Connection
 
@@ -29,14 +30,23 @@ class Live:
 class Tenant:
     """An app with its live state on this node."""
 
-    __slots__ = ("_emptied", "app", "hub", "lifecycle", "lives")
+    __slots__ = ("_emptied", "app", "hub", "lifecycle", "lives", "publishes", "reads")
 
     def __init__(self, app: App, lifecycle: Lifecycle) -> None:
-        self.app = app
         self.lifecycle = lifecycle
         self.hub: Hub[Connection] = Hub()
         self.lives: dict[str, Live] = {}
         self._emptied: asyncio.Future[None] | None = None
+        self.adopt(app)
+
+    def adopt(self, app: App) -> None:
+        """Take over a newer version of the app, with fresh allowances."""
+        self.app = app
+        limits = app.limits
+        self.publishes = TokenBucket(limits.publishes) if limits.publishes else None
+        self.reads = TokenBucket(limits.reads) if limits.reads else None
+        for live in self.lives.values():
+            live.session.app = app
 
     def remove(self, live: Live) -> None:
         """The connection is no more."""

@@ -434,3 +434,53 @@ async def test_a_former_life_is_closed_before_anybody_comes() -> None:
     house.node.tick()
     assert "channel.occupied" not in await house.kinds()
     await house.recorder.stop(1)
+
+
+async def test_an_app_that_publishes_or_asks_too_fast_is_told_so() -> None:
+    async for house in furnished(replace(APP, limits=Limits(publishes=2, reads=1))):
+        publication = Publication("1001", "e", ("orders",), "x")
+        house.node.publish([publication, publication])
+        with pytest.raises(RequestError) as refused:
+            house.node.publish([publication])
+        assert (refused.value.status, refused.value.reason) == (429, "rate_limited")
+        house.node.admit_read("1001")
+        with pytest.raises(RequestError) as refused:
+            house.node.admit_read("1001")
+        assert refused.value.status == 429
+        house.clock.move(1)
+        house.node.publish([publication])
+        house.node.admit_read("1001")
+
+
+async def test_apps_come_change_and_go() -> None:
+    async for house in furnished(replace(APP, linger_s=60.0)):
+        live, connection = house.connect()
+        house.say(live, "pusher:subscribe", {"channel": "orders"})
+        await house.events()
+        house.node.adopt([replace(APP, client_events=False, linger_s=60.0), App("2002", "second", "s")])
+        assert live.session.app.client_events is False
+        other, _ = house.connect(replace(HANDSHAKE, key="second"))
+        house.node.lost(other, 1000, "client")
+        connection.frames()
+        leaving = asyncio.create_task(house.node.dismiss(["1001"]))
+        await asyncio.sleep(0)
+        (frame,) = connection.frames()
+        assert frame["data"]["code"] == 4001
+        house.node.lost(live, 4001, "server")
+        await leaving
+        assert await house.kinds() == ["channel.unsubscribed", "connection.closed", "channel.vacated"]
+        assert house.node.app("1001") is None
+        with pytest.raises(RequestError):
+            house.node.publish([Publication("1001", "e", ("orders",), "x")])
+        house.node.reject("1001", "invalid_data", None, None, 0)
+        assert house.node.open(HANDSHAKE, FakeConnection()) is None
+
+
+async def test_a_disabled_app_sends_its_connections_home(house: House) -> None:
+    live, connection = house.connect()
+    house.node.adopt([replace(APP, enabled=False)])
+    (frame,) = connection.frames()
+    assert frame["data"]["code"] == 4003
+    house.node.lost(live, 4003, "server")
+    house.sweep()
+    assert (await house.events())[-1].data["reason"] == "app_disabled"

@@ -177,6 +177,8 @@ class Site:
             raise
         if not app.enabled:
             raise RequestError(403, "the app is disabled")
+        if route.method == "GET":
+            self._node.admit_read(app.id)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise RequestError(415, "send the body as it is, without a Content-Encoding")
         call = Call(self._node, self._desk, app, parameters, body, route.named(segments))

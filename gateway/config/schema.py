@@ -132,6 +132,8 @@ LIMITS = Table(
         "channels_per_publish": whole(1, 100_000),
         "batch": whole(1, 100_000),
         "client_events": whole(1, 1_000_000),
+        "publishes": whole(0, 10_000_000),
+        "reads": whole(0, 10_000_000),
         "presence_members": whole(1, 1_000_000),
         "presence_user_id": whole(1, 10_000),
         "presence_user_info": size(1, 64 * _MB),

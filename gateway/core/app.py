@@ -23,6 +23,9 @@ class Limits:
     batch: int = 10
     #: client events per second and connection, with a burst of the same size
     client_events: int = 10
+    #: events an app may publish over HTTP per second, and questions it may ask; 0: no limit
+    publishes: int = 0
+    reads: int = 0
     presence_members: int = 100
     presence_user_id: int = 128
     presence_user_info: int = 1_024

@@ -16,6 +16,10 @@ from gateway.core.delivery import Outcome
 FLOOR_S = 0.05
 
 
+#: what a request is given up for that was answered 410; its endpoint is left alone from then on
+GONE = "gone"
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """When to try again and when to give up."""
@@ -75,7 +79,7 @@ def decide(policy: RetryPolicy, *, attempts: int, age_s: float, outcome: Outcome
     if outcome.is_success:
         return Delivered()
     if outcome.status == 410:
-        return Disable("gone")
+        return Disable(GONE)
     if policy.max_attempts and attempts >= policy.max_attempts:
         return GiveUp("max_attempts")
     wish = outcome.retry_after_s if outcome.status in (429, 503) else None

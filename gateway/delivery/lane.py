@@ -151,6 +151,11 @@ class Lanes:
         self._note_state(why)
         self.go()
 
+    def disable(self, why: str) -> None:
+        """Send nothing more until `enable`; what is due stays due."""
+        self._circuit.disable()
+        self._note_state(why)
+
     def is_busy(self, deadline: float) -> bool:
         """Tell whether a lane is running or will be before the deadline (monotonic), as far as one can know."""
         if self._running:

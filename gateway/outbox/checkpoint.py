@@ -24,12 +24,18 @@ _CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
 
 
 class Checkpointer:
-    """Copies in a thread of its own whenever enough was written. `start` and `stop` belong to the writer thread."""
+    """Copies in a thread of its own whenever enough was written. All methods belong to the writer thread.
+
+    It never opens the file by itself: were another one in its place by then, SQLite would take our log for that one's and
+    cut it off. So the writer, which has just looked, attaches and detaches it together with its own connection.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._work = threading.Event()
         self._is_ending = False
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
         self._thread: threading.Thread | None = None
         self._copied_at = 0
         self._finished_at = 0
@@ -46,6 +52,25 @@ class Checkpointer:
         self._work.set()
         if self._thread is not None:
             self._thread.join()
+
+    def attach(self) -> None:
+        """Open the file, which the caller knows to be in its place. Raises sqlite3.Error."""
+        uri = f"{self._path.absolute().as_uri()}?mode=rw"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0.0, check_same_thread=False)
+        try:
+            connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # opens the log too
+        except sqlite3.Error:
+            connection.close()
+            raise
+        with self._lock:
+            self._connection = connection
+
+    def detach(self) -> None:
+        """Let go of the file, after the checkpoint that may be under way. Raises sqlite3.Error."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def written(self, total: int, *, is_idle: bool) -> None:
         """Be told how many bytes were written since the start; `is_idle`: nothing more is coming just now."""
@@ -83,11 +108,7 @@ class Checkpointer:
                 gateway_log.debug("the log could not be checkpointed: %s", error)
 
     def _copy(self) -> None:
-        # a connection of its own for each time: what one knows of a file that was in trouble may be wrong later
-        uri = f"{self._path.absolute().as_uri()}?mode=rw"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0.0)
-        try:
-            _, pages, _ = connection.execute(_CHECKPOINT).fetchone()
-        finally:
-            connection.close()
-        self._is_long = pages >= LONG
+        with self._lock:
+            if self._connection is not None:
+                _, pages, _ = self._connection.execute(_CHECKPOINT).fetchone()
+                self._is_long = pages >= LONG

@@ -17,8 +17,10 @@ T = TypeVar("T")
 class Reader:
     """Answers questions in a thread of its own, one after the other; each sees everything that was committed before it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check: Callable[[], None]) -> None:
+        """`check` raises OSError if the file is not in its place: before it is opened, for not even reading would be safe."""
         self._path = path
+        self._check = check
         self._thread = ThreadPoolExecutor(1, "outbox-reader")
         self._connection: sqlite3.Connection | None = None
 
@@ -29,6 +31,7 @@ class Reader:
     def _answer(self, question: Callable[[sqlite3.Connection], T]) -> T:
         try:
             if self._connection is None:
+                self._check()
                 self._connection = connect_reader(self._path)
             return question(self._connection)
         except sqlite3.Error as error:

@@ -69,8 +69,8 @@ class SqliteOutbox(SqliteLedger):
             busy_timeout_s=busy_timeout_s,
             epoch_ms=epoch_ms,
         )
-        super().__init__(Reader(path))
-        self._reader = Reader(path)
+        super().__init__(Reader(path, self._writer.check_presence))
+        self._reader = Reader(path, self._writer.check_presence)
         self._books = self._writer.books
         self._ahead = Ahead()
         self._is_open = False

@@ -119,17 +119,22 @@ class Writer:
             lock = store.lock(self._path)
             recovery = self._open()
         except Exception as error:  # noqa: BLE001 -- whoever waits for the opening is told, whatever it is
-            _call(loop, _resolve, [(recovered, None, error)])
-        else:
-            self._checkpointer.start()
+            self._let_go(lock)
+            _call(loop, _resolve, [(recovered, None, error), (self._stopped, None, None)])
+            return
+        self._checkpointer.start()
+        try:
             _call(loop, _resolve, [(recovered, recovery, None)])
             self._work(loop)
         finally:
             self._checkpointer.stop()
-            self._disconnect()
-            if lock is not None:
-                os.close(lock)
+            self._let_go(lock)
             _call(loop, _resolve, [(self._stopped, None, None)])
+
+    def _let_go(self, lock: int | None) -> None:
+        self._disconnect()
+        if lock is not None:
+            os.close(lock)
 
     def _open(self) -> Recovery:
         store.prepare(self._path)
@@ -232,21 +237,25 @@ class Writer:
     def _connected(self) -> sqlite3.Connection:
         now = time.monotonic()
         if now >= self._present_until:
-            self._check_presence()
+            self.check_presence()
             self._present_until = now + PRESENCE_S
         if self._connection is None:
             connection = store.connect(self._path, synchronous=self._synchronous, busy_timeout_s=self._busy_timeout_s)
             try:
                 if self._failure is not None:
                     self.books.reload(connection)
+                self._checkpointer.attach()
             except BaseException:
                 connection.close()
                 raise
             self._connection = connection
         return self._connection
 
-    def _check_presence(self) -> None:
-        """Raise OSError if the file is not the one that was opened: what is written to it would be gone at the next start."""
+    def check_presence(self) -> None:
+        """Raise OSError if the file is not the one that was opened: what is written to it would be gone at the next start.
+
+        May be called from any thread.
+        """
         sentence = "the file was removed or replaced while in use; put it back"
         try:
             found = self._path.stat()
@@ -264,6 +273,7 @@ class Writer:
         if connection is None:
             return
         try:
+            self._checkpointer.detach()
             connection.close()
         except sqlite3.Error as error:
             gateway_log.error("the outbox could not be closed: %s", error)

@@ -19,6 +19,7 @@ from yarl import URL
 from gateway.api.site import Site
 from gateway.backplane.local import LocalTracker
 from gateway.core.app import App
+from gateway.core.error import RequestError
 from gateway.core.publication import Publication
 from gateway.core.roster import Member
 from gateway.desk import Desk
@@ -47,6 +48,8 @@ class FakeNode(Node):
         self.rejected: list[tuple[str, str, str | None, str | None, int]] = []
         self.reasons: list[str] = []
         self.socket_ids = count(1)
+        #: what `admit_read` raises
+        self.read_refusal: RequestError | None = None
         #: what `publish` returns, or raises
         self.outcome: Awaitable[None] | Exception | None = None
 
@@ -58,6 +61,10 @@ class FakeNode(Node):
             raise self.outcome
         self.published += publications
         return self.outcome
+
+    def admit_read(self, app_id: str) -> None:
+        if self.read_refusal is not None:
+            raise self.read_refusal
 
     def reject(self, app_id: str, reason: str, channel: str | None, event: str | None, size: int) -> None:
         self.rejected.append((app_id, reason, channel, event, size))

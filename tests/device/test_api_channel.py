@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.error import RequestError
 from tests.device.served import CHANNELS, Served, serve
 
 
@@ -87,3 +88,11 @@ async def test_escaped_and_raw_path_are_the_same_channel(served: Served) -> None
         _, _, query = served.signed("GET", signed_path).partition("?")
         answer = await served.send("GET", f"{sent_path}?{query}")
         assert (answer.status, answer.json) == (200, {"occupied": True})
+
+
+async def test_asking_too_fast_is_429_with_the_time_to_come_back(served: Served) -> None:
+    served.node.read_refusal = RequestError(429, "this app may ask 1 questions per second; try again later")
+    answer = await served.ask("GET", CHANNELS)
+    assert answer.status == 429
+    assert answer.headers["retry-after"] == "1"
+    assert "questions per second" in answer.json["error"]

@@ -343,6 +343,9 @@ async def test_a_file_moved_away_is_noticed_and_goes_on_when_it_is_back(
     with pytest.raises(OSError, match="removed or replaced"):
         await outbox.append(Commit(deliveries=(due(3),)))
     assert outbox.is_full("1001")
+    with pytest.raises(OSError, match="removed or replaced"):
+        await outbox.backlog(ENDPOINT)  # the reader has not opened the file yet, and must not open that one
+    assert path.with_name("outbox.db-wal").stat().st_size > 0
     aside.rename(path)
     await outbox.append(Commit(deliveries=(due(3),)))
     assert sequences(await outbox.claim(ENDPOINT, 0, 9)) == [1, 2, 3]

@@ -116,3 +116,26 @@ async def test_a_deploy_is_not_a_mass_departure(start_gateway: StartGateway, con
     receiver.check_ledger(ended=False)
     spans = [kind for kind in receiver.kinds() if kind in SPANS]
     assert sorted(spans) == ["channel.member_added"] * 5 + ["channel.occupied"]
+
+
+async def test_an_endpoint_that_asked_to_be_left_alone_is_left_alone_in_the_next_life(
+    start_gateway: StartGateway, receiver: Receiver
+) -> None:
+    apps = [app(webhooks=[receiver.endpoint("leaving", concurrency=1), receiver.endpoint()])]
+    receiver.rules = [lambda hook: Answer(410) if hook.path == "/leaving" else None]
+    gateway = await start_gateway(*apps, outbox=DISK)
+    async with Backend(gateway.port) as backend:
+        assert await backend.publish("orders", "first") == 200
+    await gateway.wait_for_line(lambda line: "endpoint disabled" in line)
+    assert await gateway.stop() == 0
+    receiver.rules.clear()
+    gateway = await start_gateway(*apps, outbox=DISK)
+    await gateway.wait_for_line(lambda line: "endpoint disabled" in line and "410" in line)
+    async with Backend(gateway.port) as backend:
+        assert await backend.publish("orders", "second") == 200
+        await receiver.wait_for("message.published", count=2)
+        assert receiver.of("leaving") == []
+        status, _, _ = await backend.call("POST", "/webhooks/endpoints/leaving/enable", b"{}")
+        assert status == 200
+    event = await receiver.one("message.published", endpoint="leaving")
+    assert event.data["event"] == "second"

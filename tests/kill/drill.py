@@ -216,6 +216,7 @@ class _Drill:
     async def _calm(self) -> None:
         """Everybody stands still: what the gateway answers must be what the clients see."""
         town = self._town
+        await self._forgive()
         await asyncio.gather(town.crowd.gate.shut(town.crowd.places), town.press.gate.shut(town.press.authors))
         await town.crowd.thaw()
         for guest in list(town.crowd.guests):
@@ -262,6 +263,13 @@ class _Drill:
         snapshot = await self._town.poll.look(backend)
         return {"channels": users, "spans": sorted(snapshot.spans.keys() - snapshot.departing)}
 
+    async def _forgive(self) -> None:
+        """Let the endpoint that answers 410 now and then have webhooks again: it stays disabled until somebody says so."""
+        async with Backend(self._town.port) as backend:
+            status, answer, _ = await backend.call("POST", "/webhooks/endpoints/goner/enable", b"{}")
+        if status != 200:
+            raise Broken(f"goner cannot be enabled: {status} {answer}")
+
     # -- the end
 
     async def _end(self) -> None:
@@ -277,6 +285,7 @@ class _Drill:
         await town.spawn()
         await town.ready()
         await town.clear_up()
+        await self._forgive()
         await town.press.last_word()
         until = time.monotonic() + self._patience_s
         while (left := town.left()) != (0, 0):

@@ -1,0 +1,107 @@
+"""What does an endpoint that is dead cost a healthy one of the same app, against the healthy one alone?
+
+One line for each neighbour: one that refuses connections, one that takes them and never answers, and, to tell what is due to
+there being a second endpoint at all, one that is as healthy. The dead are tried again several times a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from statistics import median
+
+from bench import traffic
+from bench.load import crowd
+from bench.machine import LOAD_CORE, pinned
+from bench.probe import at, probe
+from bench.receiver import Receiver
+from bench.report import answer
+from bench.server import gateway
+
+#: events in one publish, the most the gateway takes with its defaults
+_BATCH = 10
+_CHANNELS = 100
+#: connections of the load, more than are ever busy at its pace
+_PUBLISHERS = 8
+#: probes per second: few enough to be no load
+_PROBES_PER_S = 100
+#: connections that the mute endpoint has room for; beyond, connecting hangs instead of the answer
+_ROOM = 4096
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    """Answer a URL where connections are refused: the port is taken, and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield _url(taken)
+
+
+@contextmanager
+def hanging() -> Iterator[str]:
+    """Answer a URL where connections are made, by the kernel, and nobody ever reads or answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=_ROOM) as mute:
+        yield _url(mute)
+
+
+def _url(bound: socket.socket) -> str:
+    return f"http://127.0.0.1:{bound.getsockname()[1]}/hooks"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the lines, return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--outbox", default="disk", choices=["disk", "memory"])
+    parser.add_argument("--format", default="batch", help="of both endpoints")
+    parser.add_argument("--rate", type=float, default=2000, help="events per second, each due to both endpoints")
+    parser.add_argument("--timeout", default="1s", help="what the hanging endpoint is given to answer")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=300, help="timed events of a round")
+    options = parser.parse_args(arguments)
+
+    names = [traffic.channel(number) for number in range(_CHANNELS)]
+    requests = [traffic.publish_batch(names[first : first + _BATCH]) for first in range(0, _CHANNELS, _BATCH)]
+    settings = {"events": ["message.published"], "format": options.format}
+    dead = settings | {"timeout": options.timeout, "retry.initial": "0.1s", "retry.max_delay": "0.5s"}
+    with pinned(LOAD_CORE), ExitStack() as stack:
+        receiver, other = stack.enter_context(Receiver()), stack.enter_context(Receiver())
+        neighbours = {
+            "": [],
+            "refuses": [receiver.webhook(**dead) | {"name": "neighbour", "url": stack.enter_context(refusing())}],
+            "hangs": [receiver.webhook(**dead) | {"name": "neighbour", "url": stack.enter_context(hanging())}],
+            "is healthy too": [other.webhook(**settings) | {"name": "neighbour"}],
+        }
+        loads = {
+            kind: stack.enter_context(
+                crowd(
+                    stack.enter_context(gateway(outbox=options.outbox, webhooks=[receiver.webhook(**settings), *neighbour])),
+                    [],
+                    requests,
+                    _PUBLISHERS,
+                )
+            )
+            for kind, neighbour in neighbours.items()
+        }
+        rounds: dict[str, list[list[float]]] = {kind: [] for kind in loads}
+        for _ in range(options.rounds + 1):
+            for kind, load in loads.items():
+                delays, _one = probe(receiver, load, _BATCH, options.rate / _BATCH, options.samples, _PROBES_PER_S)
+                rounds[kind].append(sorted(delays))
+    # The first round meets cold code, and a neighbour that is not yet known to be dead.
+    times = {kind: [median(at(one, share) for one in some[1:]) for share in (0.5, 0.99)] for kind, some in rounds.items()}
+    alone = times.pop("")
+    return max(
+        answer(
+            f"webhook to a healthy endpoint whose neighbour {kind}, {options.rate:g} events per second to each, format "
+            f"{options.format}, outbox {options.outbox}: p50 {mine[0] / alone[0]:.2f} x, p99 {mine[1] / alone[1]:.2f} x the time "
+            f"without the neighbour (p50 {mine[0]:.2f} ms, p99 {mine[1]:.2f} ms; {alone[0]:.2f} ms, {alone[1]:.2f} ms)"
+        )
+        for kind, mine in times.items()
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
