@@ -94,5 +94,5 @@ async def test_asking_too_fast_is_429_with_the_time_to_come_back(served: Served)
     served.node.read_refusal = RequestError(429, "this app may ask 1 questions per second; try again later")
     answer = await served.ask("GET", CHANNELS)
     assert answer.status == 429
-    assert answer.headers["retry-after"] == "1"
+    assert answer.headers["Retry-After"] == "1"
     assert "questions per second" in answer.json["error"]
