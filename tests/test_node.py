@@ -174,9 +174,11 @@ async def test_refusals_come_as_error_frame_then_close_and_leave_no_trace() -> N
 async def test_a_disabled_app_and_a_hard_limit_have_their_own_codes() -> None:
     for app, code in (
         (replace(APP, enabled=False), 4003),
+        (replace(APP, needs_tls=True), 4000),
         (replace(APP, limits=Limits(connections=1), hard_connection_limit=True), 4004),
     ):
         async for house in furnished(app):
+            assert house.node.open(replace(HANDSHAKE, is_secure=True), FakeConnection()) is None or app.enabled
             connections = [FakeConnection(), FakeConnection()]
             for connection in connections:
                 house.node.open(HANDSHAKE, connection)

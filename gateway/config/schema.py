@@ -188,6 +188,7 @@ APP = Table(
         "linger": duration(0, _DAY),
         "allowed_origins": texts('a host such as "*.example.com", without scheme, port and path', _is_origin),
         "needs_protocol": flag(),
+        "needs_tls": flag(),
         "hard_connection_limit": flag(),
         "feed": texts(),
     },

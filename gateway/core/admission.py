@@ -22,6 +22,8 @@ class Handshake:
     origin: str | None
     user_agent: str | None
     remote_ip: str
+    #: the client's side of the line is TLS: ours, or that of a proxy that is trusted to say so
+    is_secure: bool = False
 
     def facts(self) -> dict[str, object]:
         """Return what lifecycle events tell of the connection; what the client did not say is left out."""
@@ -54,6 +56,8 @@ def refusal(handshake: Handshake, app: App | None, *, is_open: bool, has_room: b
         return Code.UNKNOWN_APP, "no app has this key"
     if not app.enabled:
         return Code.APP_DISABLED, "this app is disabled"
+    if app.needs_tls and not handshake.is_secure:
+        return Code.TLS_REQUIRED, "this app takes connections over TLS only"
     if not allows_origin(app, handshake.origin):
         return Code.UNAUTHORISED, "pages of this origin may not connect to this app"
     if app.limits.connections and connections >= app.limits.connections:

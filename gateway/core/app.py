@@ -52,6 +52,8 @@ class App:
     allowed_origins: tuple[str, ...] = ("*",)
     #: True: a full app answers 4004, which stops clients for good; False: 4100, come back later
     hard_connection_limit: bool = False
+    #: True: a plain connection is refused with 4000, and clients come back over TLS
+    needs_tls: bool = False
     #: True: a handshake without `protocol` is refused with 4008; False: it counts as 7
     needs_protocol: bool = True
     #: globs over kinds of event that are recorded for the feed although no endpoint wants them

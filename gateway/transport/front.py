@@ -12,7 +12,7 @@ from gateway.ports import Clock
 from gateway.transport import upgrade
 from gateway.transport.commons import Commons
 from gateway.transport.connection import Connection
-from gateway.transport.remote import Network, remote_ip
+from gateway.transport.remote import Network, is_secure, remote_ip
 from gateway.transport.wheel import OFF
 
 #: A restart brings everybody back at once; the kernel cuts this down to what it allows (`somaxconn`).
@@ -221,9 +221,12 @@ class Door(asyncio.Protocol):
 
     def _upgrade(self, answer: bytes, key: bytes, query: bytes, fields: dict[bytes, bytes], rest: bytes) -> None:
         transport, front = self._leave(), self._front
-        peer = transport.get_extra_info("peername")
-        address = remote_ip(peer[0] if peer else "", fields.get(b"x-forwarded-for"), front.trusted_proxies)
-        handshake = upgrade.handshake(key, query, fields, address)
+        name = transport.get_extra_info("peername")
+        peer = name[0] if name else ""
+        has_tls = transport.get_extra_info("sslcontext") is not None
+        address = remote_ip(peer, fields.get(b"x-forwarded-for"), front.trusted_proxies)
+        secure = is_secure(peer, has_tls, fields.get(b"x-forwarded-proto"), front.trusted_proxies)
+        handshake = upgrade.handshake(key, query, fields, address, secure)
         app = front.node.app_by_key(handshake.key)
         connection = Connection(front.commons, transport, _NO_APP_LIMIT if app is None else app.limits.message)
         transport.set_protocol(connection)

@@ -38,6 +38,20 @@ def remote_ip(peer: str, forwarded_for: bytes | None, trusted: Sequence[Network]
     return str(far)
 
 
+def is_secure(peer: str, has_tls: bool, forwarded_proto: bytes | None, trusted: Sequence[Network]) -> bool:
+    """Tell whether the client's own line is TLS.
+
+    `has_tls`: the socket's is. `forwarded_proto` (`X-Forwarded-Proto`) counts only if the peer is a trusted proxy; of several
+    values the last is the word of the nearest one.
+    """
+    if not forwarded_proto or not trusted:
+        return has_tls
+    near = _parse(peer)
+    if near is None or not _is_trusted(near, trusted):
+        return has_tls
+    return forwarded_proto.rpartition(b",")[2].strip(b" \t").lower() == b"https"
+
+
 def _is_trusted(address: _Address, trusted: Sequence[Network]) -> bool:
     return any(address in network for network in trusted)
 

@@ -129,7 +129,7 @@ def judge(head: bytes) -> tuple[bytes, bool]:
     return answer, accepts
 
 
-def handshake(key: bytes, query: bytes, fields: Mapping[bytes, bytes], remote_ip: str) -> Handshake:
+def handshake(key: bytes, query: bytes, fields: Mapping[bytes, bytes], remote_ip: str, is_secure: bool) -> Handshake:
     """Return what the node needs to know of the request; see there for what its texts may hold."""
     wanted: dict[bytes, str] = {}
     for pair in query.split(b"&"):
@@ -145,6 +145,7 @@ def handshake(key: bytes, query: bytes, fields: Mapping[bytes, bytes], remote_ip
         origin=None if origin is None else _text(origin),
         user_agent=None if user_agent is None else _text(user_agent),
         remote_ip=remote_ip,
+        is_secure=is_secure,
     )
 
 

@@ -246,6 +246,18 @@ async def test_what_is_no_upgrade_of_an_app_is_plain_http(data: bytes) -> None:
 
 
 @on_both_loops
+async def test_the_node_is_told_whether_the_line_is_secure(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    async with house(tls=tls[0]) as home:
+        peer = await home.dial(tls=tls[1])
+        await peer.upgrade()
+        assert home.node.lives[0].handshake.is_secure
+    async with house() as home:
+        peer = await home.dial()
+        await peer.upgrade(X_Forwarded_Proto="https")
+        assert not home.node.lives[0].handshake.is_secure, "nobody said that this peer is a proxy"
+
+
+@on_both_loops
 async def test_http_over_tls(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     async with house(http(), tls=tls[0]) as home:
         peer = await home.dial(tls=tls[1])

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.transport.remote import remote_ip
+from gateway.transport.remote import is_secure, remote_ip
 
 TRUSTED = [ip_network("127.0.0.1/32"), ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48")]
 
@@ -70,3 +70,23 @@ def test_garbage_falls_back_to_the_peer(header: bytes) -> None:
 
 def test_a_peer_that_has_gone() -> None:
     assert remote_ip("", b"203.0.113.9", TRUSTED) == ""
+
+
+@pytest.mark.parametrize(
+    ("peer", "has_tls", "proto", "expected"),
+    [
+        ("127.0.0.1", False, None, False),
+        ("127.0.0.1", True, None, True),
+        ("127.0.0.1", False, b"https", True),
+        ("127.0.0.1", False, b"http, HTTPS ", True),
+        ("127.0.0.1", False, b"https, http", False),
+        # The proxy speaks TLS to us, its client did not speak TLS to the proxy.
+        ("127.0.0.1", True, b"http", False),
+        ("198.51.100.7", False, b"https", False),
+        ("198.51.100.7", True, b"http", True),
+        ("", False, b"https", False),
+    ],
+)
+def test_only_a_trusted_proxy_says_how_its_client_came(peer: str, has_tls: bool, proto: bytes | None, expected: bool) -> None:
+    assert is_secure(peer, has_tls, proto, TRUSTED) is expected  # type: ignore[arg-type]
+    assert is_secure(peer, has_tls, proto, []) is has_tls

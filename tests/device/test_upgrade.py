@@ -181,7 +181,7 @@ def test_judging_leaves_nothing_for_the_collector(head: bytes) -> None:
 
 
 def read(query: bytes = b"", key: bytes = b"key", **changed: str | None) -> Handshake:
-    return upgrade.handshake(key, query, fields(**changed), "203.0.113.9")
+    return upgrade.handshake(key, query, fields(**changed), "203.0.113.9", False)
 
 
 def test_what_clients_really_send() -> None:
@@ -240,7 +240,7 @@ def test_a_plus_in_the_path_is_a_plus() -> None:
 @given(st.binary(max_size=600), st.binary(max_size=600), st.binary(max_size=600))
 def test_no_bytes_at_all_make_text_that_cannot_be_stored(key: bytes, query: bytes, header: bytes) -> None:
     odd = {b"origin": header, b"user-agent": header}
-    handshake = upgrade.handshake(key, b"protocol=" + query + b"&client=" + query, odd, "::1")
+    handshake = upgrade.handshake(key, b"protocol=" + query + b"&client=" + query, odd, "::1", True)
     for text in (handshake.key, handshake.protocol, handshake.client, handshake.origin, handshake.user_agent):
         if text is not None:
             text.encode()
