@@ -1,7 +1,7 @@
 """The floor of webhooks: a bare aiohttp client that posts given bodies, so many at once. Neither kept, signed nor retried.
 
-Called with the URL and how many at once. Each line on standard input is the path of a file of bodies; the answer is a line
-of the monotonic seconds at which each post began, in order.
+Called with the URL and how many at once. Each line on standard input is how often to post all bodies of a file, and its path;
+the answer is a line of the monotonic seconds at which each post began, in order.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ async def _post(session: aiohttp.ClientSession, url: str, bodies: Iterator[bytes
 
 async def _main(url: str, at_once: int) -> None:
     async with aiohttp.ClientSession() as session:
-        while path := (await asyncio.to_thread(sys.stdin.readline)).strip():
-            bodies, begun_at = iter(read(Path(path))), list[float]()
+        while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
+            times, _, path = line.partition(" ")
+            bodies, begun_at = iter(read(Path(path)) * int(times)), list[float]()
             await asyncio.gather(*(_post(session, url, bodies, begun_at) for _ in range(at_once)))
             print(*begun_at, flush=True)
 

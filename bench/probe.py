@@ -48,6 +48,8 @@ def probe(receiver: Receiver, load: Load, batch: int, load_per_s: float, samples
     if one.refused or not receiver.wait(expected, PATIENCE_S):
         raise SystemExit(f"no answer: of {expected} events {receiver.events} have arrived, {one.refused} publishes were refused")
     came_at = [at for at, body in zip(receiver.came_at, receiver.bodies, strict=True) for _ in range(body.count(_MARK))]
+    if len(came_at) != samples:
+        raise SystemExit(f"no answer: of {samples} probes {len(came_at)} have arrived; some other event came twice")
     return [(came - due) * 1000 for due, came in zip(due_at, came_at, strict=True)], one
 
 

@@ -43,11 +43,11 @@ class Poster:
         self._process = process
         self._file = Path(folder, "bodies")
 
-    def post(self, bodies: Sequence[bytes]) -> list[float]:
-        """Post them all and return when each was begun."""
+    def post(self, bodies: Sequence[bytes], times: int = 1) -> list[float]:
+        """Post them all, so many times, and return when each was begun."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{traffic.write(self._file, bodies)}\n".encode())
+        self._process.stdin.write(f"{times} {traffic.write(self._file, bodies)}\n".encode())
         self._process.stdin.flush()
         return [float(word) for word in self._process.stdout.readline().split()]
 

@@ -13,9 +13,10 @@ import pytest
 if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
     pytest.skip("server and load need a core each, on Linux", allow_module_level=True)
 
-from bench import connect, fanout, memory, publish, traffic, webhook
+from bench import backlog, connect, fanout, memory, neighbour, publish, traffic, webhook
 from bench.load import Round, churn, crowd
 from bench.machine import describe
+from bench.probe import probe, probed_bodies
 from bench.receiver import Receiver
 from bench.report import Result, answer, summarize
 from bench.server import floor, gateway
@@ -35,6 +36,7 @@ Main = Callable[[Sequence[str]], int]
         (publish.main, ["--channels", "10", "--connections", "4", *SHORT], "signed publishes"),
         (connect.main, ["--at-once", "8", "--channels", "5", *SHORT], "connect, subscribe and close"),
         (memory.main, ["--connections", "2000", "--channels", "20"], "2000 idle connections"),
+        (backlog.main, ["--events", "20000"], "a backlog of 20,000 events"),
     ],
 )
 def test_a_benchmark_answers_in_one_line_with_a_ratio_and_the_machine(
@@ -52,13 +54,34 @@ def test_a_benchmark_answers_in_one_line_with_a_ratio_and_the_machine(
     assert line.partition(" | ")[2].rpartition(",")[0] == describe().rpartition(",")[0]
 
 
-def test_webhooks_are_answered_for_rate_latency_and_burden(capfd: pytest.CaptureFixture[str]) -> None:
+def test_webhooks_are_answered_for_rate_latency_idle_and_busy_and_burden(capfd: pytest.CaptureFixture[str]) -> None:
     code = webhook.main(["--outboxes", "disk", "--formats", "batch", "--samples", "20", "--subscribers", "5", *SHORT])
     said = capfd.readouterr()
-    assert code == 0 or "the load was the limit" in said.err
-    kinds = ("webhooks, format batch", "webhook after a publish", "publish to 5 subscribers")
+    assert code == 0 or "the load was the limit" in said.err or "kept only a pace" in said.err
+    kinds = ("webhooks, format batch", "webhook after a publish on", "webhook after a publish beside", "publish to 5 subscribers")
     assert all(line.startswith(kinds) for line in said.out.splitlines())
-    assert len(said.out.splitlines()) + len(said.err.splitlines()) == 3
+    assert len(said.out.splitlines()) + len(said.err.splitlines()) == 4
+
+
+def test_a_neighbour_that_refuses_or_hangs_is_told_beside_a_healthy_one(capfd: pytest.CaptureFixture[str]) -> None:
+    assert neighbour.main(["--rate", "200", "--rounds", "1", "--samples", "20"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.partition(",")[0].rpartition("neighbour ")[2] for line in lines] == ["refuses", "hangs", "is healthy too"]
+    assert all(" x the time without the neighbour " in line for line in lines)
+
+
+def test_a_probe_is_timed_and_told_from_the_load_beside_it() -> None:
+    requests = [traffic.publish(traffic.channel(0))]
+    with (
+        Receiver() as receiver,
+        gateway(webhooks=[receiver.webhook(events=["message.published"])]) as server,
+        crowd(server, [], requests, 2) as load,
+    ):
+        delays, one = probe(receiver, load, 1, 50, 40, 100)
+        assert len(probed_bodies(receiver)) == 40
+    assert len(delays) == 40
+    assert min(delays) > 0
+    assert receiver.events == 40 + one.published
 
 
 def test_without_a_compiler_load_and_floor_are_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +163,14 @@ def test_the_receiver_counts_events_not_requests() -> None:
     assert receiver.events == 2
     assert receiver.wait(2, 0)
     assert not receiver.wait(3, 0)
+
+
+def test_a_receiver_may_keep_the_first_bodies_only() -> None:
+    receiver = Receiver(keep=1)
+    for number in range(3):
+        receiver.take(b'{"sequence":%d}' % number)
+    assert receiver.bodies == [b'{"sequence":0}']
+    assert (receiver.events, len(receiver.came_at)) == (3, 3)
 
 
 def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ static int n_subscribers, n_publishers, n_channels, poll_fd;
 static int64_t (*sent_at)[MARKS];
 static uint32_t *sent, *histogram;
 static int64_t published, answered, delivered, refused, slowest_us;
+static unsigned next_publisher;
 static int next_channel;
 
 static void subscribe_all(int port, struct bytes *scripts) {
@@ -95,8 +96,10 @@ static void run(double seconds, double rate) {
         int64_t complete = audience ? delivered / per_publish : answered;
         int64_t open = published - refused - (complete < answered - refused ? complete : answered - refused);
         for (int i = 0; i < n_publishers && now < end && open < n_publishers && due <= now; i++) {
-            if (publishers[i].is_busy) continue;
-            publish(&publishers[i], rate ? due : now);
+            /* In turn, also where one would do: a server may cut off whoever has nothing to say. */
+            struct publisher *p = &publishers[next_publisher++ % n_publishers];
+            if (p->is_busy) continue;
+            publish(p, rate ? due : now);
             open++;
             due += every;
         }
