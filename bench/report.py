@@ -1,7 +1,8 @@
 """How an answer is found and told: several short rounds in turn, medians, a ratio to the floor, and the machine.
 
-An answer is refused, and the exit code is 1, if nothing was measured or if the load was the limit: the server's core was not
-full, and that of the load was, or the load was busier than the gateway.
+An answer is refused, and the exit code is 1, if nothing was measured or if the load was the gateway's limit: the gateway's core
+was not full, and that of the load was, or the load was busier than the gateway. Where the load was only the floor's limit the
+ratio of the CPU times still holds, and the line says so.
 """
 
 from __future__ import annotations
@@ -59,17 +60,17 @@ def summarize(rounds: Sequence[Round], count: Callable[[Round], int]) -> Result:
     )
 
 
-def was_limited(*results: Result) -> bool:
-    """Tell whether the load, not the server, was the limit; the gateway's result comes first."""
+def was_limited(gateway: Result) -> bool:
+    """Tell whether the load, not the gateway, was the limit."""
+    if gateway.server_share >= _SERVER_FULL:
+        return False
     # A load that is slow but has to share its core never fills it. It would flatter the gateway, which joins what waits.
-    if any(one.server_share < _SERVER_FULL and one.load_share > one.server_share for one in results[:1]):
-        return True
-    return any(one.load_share > _LOAD_FULL and one.server_share < _SERVER_FULL for one in results)
+    return gateway.load_share > min(_LOAD_FULL, gateway.server_share)
 
 
 def answer(sentence: str, *results: Result) -> int:
-    """Print the line of answer and return the exit code."""
-    if was_limited(*results):
+    """Print the line of answer and return the exit code; the gateway's result comes first."""
+    if results and was_limited(results[0]):
         shares = ", ".join(f"{result.load_share:.0%} against {result.server_share:.0%}" for result in results)
         return refuse(f"the load was the limit (load and server, share of a core: {shares})")
     print(f"{sentence} | {describe()}", flush=True)
@@ -87,8 +88,11 @@ def compare(what: str, each: str, result: Result, floor: Result, floor_name: str
 
     Where a server's core was not full, be it that a pace was set or that others had the core, its rate is no capacity.
     """
-    is_full = min(result.server_share, floor.server_share) >= _SERVER_FULL
-    note = "" if is_full else "; a server's core was not full: trust the CPU's ratio"
+    note = ""
+    if result.server_share < _SERVER_FULL:
+        note = "; the gateway's core was not full: trust the CPU's ratio"
+    elif floor.server_share < _SERVER_FULL:
+        note = "; the floor's core was not full, it could do more than the load asked for: trust the CPU's ratio"
     return (
         f"{result.per_s / floor.per_s:.2f} x the floor's {what} per second "
         f"({result.per_s:,.0f}; {floor_name}: {floor.per_s:,.0f}), "

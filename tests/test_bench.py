@@ -18,7 +18,7 @@ from bench.load import Round, churn, crowd
 from bench.machine import describe
 from bench.probe import probe, probed_bodies
 from bench.receiver import Receiver
-from bench.report import Result, answer, summarize
+from bench.report import Result, answer, compare, summarize
 from bench.server import floor, gateway
 
 SHORT = ["--rounds", "1", "--seconds", "0.2"]
@@ -32,7 +32,7 @@ Main = Callable[[Sequence[str]], int]
     ("main", "arguments", "begin"),
     [
         (fanout.main, ["--subscribers", "20", *SHORT], "fan-out to 20 subscribers"),
-        (fanout.main, ["--subscribers", "20", "--rate", "100", *SHORT], "fan-out to 20 subscribers"),
+        (fanout.main, ["--subscribers", "20", "--rate", "500", *SHORT], "fan-out to 20 subscribers"),
         (publish.main, ["--channels", "10", "--connections", "4", *SHORT], "signed publishes"),
         (connect.main, ["--at-once", "8", "--channels", "5", *SHORT], "connect, subscribe and close"),
         (memory.main, ["--connections", "2000", "--channels", "20"], "2000 idle connections"),
@@ -147,12 +147,14 @@ def test_the_medians_of_the_rounds_are_told() -> None:
 def test_an_answer_is_refused_if_the_load_was_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
     assert answer("it is so", RESULT, RESULT) == 0
     assert capsys.readouterr().out == f"it is so | {describe()}\n"
-    assert answer("it is so", RESULT, replace(RESULT, load_share=0.99, server_share=0.8)) == 1
+    assert answer("it is so", replace(RESULT, load_share=0.99, server_share=0.8), RESULT) == 1
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("no answer: the load was the limit")
     assert answer("it is so", replace(RESULT, load_share=0.6, server_share=0.5), RESULT) == 1
-    assert answer("it is so", RESULT, replace(RESULT, load_share=0.6, server_share=0.5)) == 0
+    # The floor's limit is said in the line, and leaves the ratio of the CPU times as it is.
+    assert answer("it is so", RESULT, replace(RESULT, load_share=0.99, server_share=0.5)) == 0
+    assert "could do more" in compare("things", "thing", RESULT, replace(RESULT, server_share=0.5), "floor")
     # With both full nobody can say that the server could have done more.
     assert answer("it is so", RESULT, replace(RESULT, load_share=0.99)) == 0
 
