@@ -36,7 +36,7 @@ Main = Callable[[Sequence[str]], int]
         (publish.main, ["--channels", "10", "--connections", "4", *SHORT], "signed publishes"),
         (connect.main, ["--at-once", "8", "--channels", "5", *SHORT], "connect, subscribe and close"),
         (memory.main, ["--connections", "2000", "--channels", "20"], "2000 idle connections"),
-        (backlog.main, ["--events", "20000"], "a backlog of 20,000 events"),
+        (backlog.main, ["--events", "60000"], "a backlog of 60,000 events"),
     ],
 )
 def test_a_benchmark_answers_in_one_line_with_a_ratio_and_the_machine(
