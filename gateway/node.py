@@ -13,7 +13,7 @@ Departures are worked off in slices (`Sweep`), so that a mass of them holds up n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 from gateway.core import effect as fx
@@ -154,7 +154,7 @@ class Node:
             raise RequestError(404, "this app does not exist any more")
         if self._has_no_room(tenant):
             raise RequestError(503, "the event queue is full; try again later", reason="overloaded")
-        if tenant.publishes is not None and not all(tenant.publishes.take(self._clock.monotonic()) for _ in publications):
+        if tenant.publishes is not None and not tenant.publishes.take(self._clock.monotonic(), len(publications)):
             sentence = f"this app may publish {tenant.app.limits.publishes} events per second; try again later"
             raise RequestError(429, sentence, reason="rate_limited")
         recorded = False
@@ -195,13 +195,6 @@ class Node:
             reasons.append(f"the event queue is full for app {', '.join(full)}")
         return reasons
 
-    # -- what the broker says --------------------------------------------------------------------------------------
-
-    def deliver_local(self, publication: Publication) -> Mapping[str, int]:
-        """Offer a publication to this node's subscribers; returns how many, by channel."""
-        tenant = self._tenants.get(publication.app_id)
-        return {} if tenant is None else self._deliver(tenant, publication)
-
     # -- what bootstrap says ---------------------------------------------------------------------------------------
 
     def recover(self, spans: Iterable[Span], linger_s: float) -> None:
@@ -235,11 +228,12 @@ class Node:
     async def dismiss(self, app_ids: Iterable[str]) -> None:
         """Part with apps that are no more, while their endpoints are still there to be told.
 
-        Their connections are sent home, and what lingers counts now. Returns when all of it is recorded.
+        Their connections are sent home, and what lingers counts now. Returns when all of it is recorded. An id that is not
+        known (any more) is passed over, so that a reload which failed half-way can be repeated.
         """
-        tenants = [self._tenants[app_id] for app_id in app_ids]
+        tenants = [self._tenants[app_id] for app_id in app_ids if app_id in self._tenants]
         for tenant in tenants:
-            del self._by_key[tenant.app.key]
+            self._by_key.pop(tenant.app.key, None)
             for live in list(tenant.lives.values()):
                 self.kick(live, Code.UNKNOWN_APP, "this app does not exist any more", "app_removed")
         for tenant in tenants:
@@ -247,7 +241,7 @@ class Node:
         self.settle_departures(at_once=False)
         for tenant in tenants:
             self._recorder.record(tenant.lifecycle.expire(self._now()._replace(monotonic_s=float("inf"))))
-            del self._tenants[tenant.app.id]
+            self._tenants.pop(tenant.app.id, None)
 
     def adopt(self, apps: Iterable[App]) -> None:
         """Take over the apps of a new configuration, new ones and changed ones; connections stay, but for a disabled app's.

@@ -43,7 +43,8 @@ class Tenant:
         """Take over a newer version of the app, with fresh allowances."""
         self.app = app
         limits = app.limits
-        self.publishes = TokenBucket(limits.publishes) if limits.publishes else None
+        # A batch passes whole or not at all, so there must be room for the largest that is allowed.
+        self.publishes = TokenBucket(limits.publishes, max(limits.publishes, limits.batch)) if limits.publishes else None
         self.reads = TokenBucket(limits.reads) if limits.reads else None
         for live in self.lives.values():
             live.session.app = app

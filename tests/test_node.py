@@ -439,7 +439,7 @@ async def test_a_former_life_is_closed_before_anybody_comes() -> None:
 
 
 async def test_an_app_that_publishes_or_asks_too_fast_is_told_so() -> None:
-    async for house in furnished(replace(APP, limits=Limits(publishes=2, reads=1))):
+    async for house in furnished(replace(APP, limits=Limits(publishes=2, batch=2, reads=1))):
         publication = Publication("1001", "e", ("orders",), "x")
         house.node.publish([publication, publication])
         with pytest.raises(RequestError) as refused:
@@ -452,6 +452,18 @@ async def test_an_app_that_publishes_or_asks_too_fast_is_told_so() -> None:
         house.clock.move(1)
         house.node.publish([publication])
         house.node.admit_read("1001")
+
+
+async def test_a_batch_that_is_refused_for_its_rate_costs_nothing_and_the_largest_can_pass() -> None:
+    async for house in furnished(replace(APP, limits=Limits(publishes=1, batch=3))):
+        publication = Publication("1001", "e", ("orders",), "x")
+        house.node.publish([publication] * 3)
+        for _ in range(3):
+            house.clock.move(0.9)
+            with pytest.raises(RequestError):
+                house.node.publish([publication] * 3)
+        house.clock.move(0.3)
+        house.node.publish([publication] * 3)
 
 
 async def test_apps_come_change_and_go() -> None:

@@ -26,14 +26,17 @@ class TokenBucket:
         self._tokens = self._burst
         self._at: float | None = None
 
-    def take(self, now: float) -> bool:
-        """Take a token and return True, or return False if there is none."""
+    def take(self, now: float, count: int = 1) -> bool:
+        """Take as many tokens and return True, or take none and return False if there are too few.
+
+        A `count` above the burst never passes.
+        """
         if self._at is None:
             self._at = now
         elif now > self._at:
             self._tokens = min(self._burst, self._tokens + (now - self._at) * self.rate)
             self._at = now
-        if self._tokens < 1.0 - _ROUNDING:
+        if self._tokens < count - _ROUNDING:
             return False
-        self._tokens = max(0.0, self._tokens - 1.0)
+        self._tokens = max(0.0, self._tokens - count)
         return True

@@ -21,6 +21,15 @@ def test_a_burst_passes_and_then_one_at_a_time() -> None:
     assert bucket.take(5.2)
 
 
+def test_several_pass_whole_or_not_at_all() -> None:
+    bucket = TokenBucket(10)
+    assert bucket.take(0.0, 7)
+    assert not bucket.take(0.0, 4)
+    assert bucket.take(0.0, 3), "what was refused has cost nothing"
+    assert not bucket.take(60.0, 11), "more than it can ever hold"
+    assert bucket.take(60.0, 10)
+
+
 @pytest.mark.parametrize("start", [0.0, 1.7, 86_400.3, 9e6])
 def test_whoever_keeps_to_the_rate_loses_nothing_even_without_a_reserve(start: float) -> None:
     bucket = TokenBucket(10)
