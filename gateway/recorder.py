@@ -12,6 +12,7 @@ import logging
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from gateway.core.delivery import Delivery
 from gateway.core.error import RequestError
@@ -36,6 +37,8 @@ _DROPPED = "webhook.events_dropped"
 
 #: how much must be written, by when (loop time), and who waits for it
 _Waiter = tuple[int, float, "asyncio.Future[None]"]
+
+_Told = TypeVar("_Told")
 
 _TRY_LATER = "the events of this publish could not be recorded yet; try again later"
 
@@ -170,7 +173,7 @@ class Recorder:
             await self._write(Commit(tuple(taken), tuple(deliveries)))
             self._written += len(taken)
             self._progress.set()
-            self._announce(taken)
+            self._tell(self._announce, taken)
             while self._waiting and self._waiting[0][0] <= self._written:
                 _, _, future = self._waiting.popleft()
                 if not future.done():
@@ -221,7 +224,15 @@ class Recorder:
         if self.is_failing:
             self._telemetry.note(logging.WARNING, "the outbox can be written again", attempts=failures + 1)
         self.is_failing = False
-        self._wake({(delivery.endpoint, delivery.lane) for delivery in commit.deliveries})
+        self._tell(self._wake, {(delivery.endpoint, delivery.lane) for delivery in commit.deliveries})
+
+    @staticmethod
+    def _tell(who: Callable[[_Told], None], what: _Told) -> None:
+        """A listener's mistake must not end the writing: that would lose everything from here on, in silence."""
+        try:
+            who(what)
+        except Exception:
+            logging.getLogger("rawpush.gateway").exception("what was written could not be announced")
 
     async def _write_apart(self, commit: Commit) -> None:
         """One of the records is at fault, not the disk: find it by halving, leave it out and say so."""

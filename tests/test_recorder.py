@@ -101,6 +101,19 @@ async def test_what_is_recorded_is_written_in_order_and_then_the_lanes_are_woken
     assert len(bench.outbox.commits) < 10, "one transaction takes many"
 
 
+async def test_a_listener_that_fails_does_not_end_the_writing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("a listener's mistake")
+
+    monkeypatch.setattr(bench.recorder, "_wake", fail)
+    monkeypatch.setattr(bench.recorder, "_announce", fail)
+    bench.recorder.record([event(1)])
+    await bench.recorder.committed()
+    bench.recorder.record([event(2)])
+    await asyncio.wait_for(bench.recorder.committed(), 5)
+    assert bench.written() == ["evt_000001", "evt_000002"]
+
+
 async def test_committed_waits_for_the_write(bench: Bench) -> None:
     bench.outbox.gate.clear()
     bench.recorder.record([event(1)])
