@@ -16,7 +16,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -92,6 +92,7 @@ class Gateway:
         self._site: Site | None = None
         self._front: Front | None = None
         self._ticking: asyncio.Task[None] | None = None
+        self._parting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
         #: the last sequence given out, by endpoint key
@@ -170,6 +171,8 @@ class Gateway:
                 raise OSError("the books of the former life cannot be closed: the outbox cannot be written") from error
             self.telemetry.note(logging.WARNING, "closed the books of a former life", spans=len(recovery.spans))
         self._ticking = asyncio.create_task(self._tick(self.node), name="tick")
+        if strays := {key for key, _ in recovery.lanes} - {endpoint.key for endpoint in endpoints}:
+            self._parting = asyncio.create_task(self._abandon_strays(strays), name="abandon")
         self.node.started()
         self.port = await self._front.listen(server.host, server.port, _tls(config))
 
@@ -177,35 +180,48 @@ class Gateway:
         """Take over the apps and endpoints of another configuration without dropping a connection of an app that stays.
 
         An app that is gone sends its connections home; an endpoint that is gone leaves its backlog as dead letters.
-        Whatever else differs takes effect at the next start, and the log says so.
+        Whatever else differs takes effect at the next start, and the log says so. Raises RequestError or OSError where the
+        outbox cannot be written; it can be repeated then, with the same configuration or another one.
         """
         async with self._reloading:
             if self.node is None or self._recorder is None or self._stopping is not None:
                 return
             old = self.config
+            # Whatever cannot be written now could not be told to those who leave either.
+            await self._recorder.committed()
             staying = {entry.app.id for entry in config.apps}
             await self.node.dismiss(entry.app.id for entry in old.apps if entry.app.id not in staying)
             # What has happened so far is due to the endpoints as they were.
-            try:
-                await self._recorder.committed()
-            except RequestError:
-                self.telemetry.note(logging.WARNING, "reloading while the outbox cannot be written")
+            await self._recorder.committed()
             endpoints = _endpoints(config)
-            keys = {endpoint.key for endpoint in endpoints}
-            gone = {endpoint.key for endpoint in _endpoints(old)} - keys
+            gone = {endpoint.key for endpoint in _endpoints(old)} - {endpoint.key for endpoint in endpoints}
             if gone:
                 await self._pool.drain(_PARTING_S, gone)
             self._recorder.router = _router(config, self._sequences)
             self.node.adopt(entry.app for entry in config.apps)
             self._pool.configure(endpoints)
-            for key in sorted(gone):
-                left = await self._outbox.abandon(key, "endpoint_removed", self._clock.epoch_ms())
-                self.telemetry.note(logging.WARNING, "endpoint removed", endpoint=key, dead_letters=left)
+            # What happened during the farewell was still due to the endpoints that are gone; nothing after this is.
+            await self._recorder.committed()
+            await self._abandon(gone)
             self.config = replace(old, apps=config.apps)
             for section in ("server", "outbox", "delivery", "log"):
                 if getattr(config, section) != getattr(old, section):
                     self.telemetry.note(logging.WARNING, "a changed section takes effect at the next start", section=section)
             self.telemetry.note(logging.INFO, "reloaded", apps=len(config.apps), endpoints=len(endpoints))
+
+    async def _abandon(self, keys: Iterable[str]) -> None:
+        """Make dead letters of what is due to endpoints that are in the file no more."""
+        for key in sorted(keys):
+            left = await self._outbox.abandon(key, "endpoint_removed", self._clock.epoch_ms())
+            self.telemetry.note(logging.WARNING, "endpoint removed", endpoint=key, dead_letters=left)
+
+    async def _abandon_strays(self, keys: set[str]) -> None:
+        """The same for endpoints that were taken out of the file while the gateway was down, however much is due to them."""
+        async with self._reloading:  # a reload may bring one back
+            try:
+                await self._abandon(keys)
+            except OSError as error:
+                self.telemetry.note(logging.ERROR, "what is due to removed endpoints stays until the next start", error=error)
 
     async def stop(self) -> None:
         """Go down as promised, within `shutdown_timeout`; a second call waits for the first."""
@@ -214,6 +230,10 @@ class Gateway:
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
+        if self._parting is not None:
+            # It may have much to do; the next start goes on with it.
+            self._parting.cancel()
+            await asyncio.gather(self._parting, return_exceptions=True)
         async with self._reloading:
             await self._go_down()
 
@@ -322,6 +342,8 @@ async def _reload_on(hang_up: asyncio.Event, gateway: Gateway, load: Callable[[]
         except ConfigError as error:
             for problem in error.problems:
                 gateway.telemetry.note(logging.ERROR, "the file has a mistake; nothing was changed", mistake=problem)
+        except (RequestError, OSError) as error:
+            gateway.telemetry.note(logging.ERROR, "the outbox cannot be written; send SIGHUP again when it can", error=error)
         except Exception:  # whatever went wrong, the next SIGHUP must be heard
             logging.getLogger("rawpush.gateway").exception("the configuration was not reloaded whole; send SIGHUP again")
 

@@ -1,0 +1,129 @@
+"""The composition root: what changes hands at a reload and at a start, also when the outbox fails in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.bootstrap import Gateway
+from gateway.config import AppEntry, Config, Server
+from gateway.core.app import App
+from gateway.core.endpoint import Endpoint
+from gateway.core.error import RequestError
+from gateway.core.publication import Publication
+
+STAYS, GOES = App("1", "key-1", "s"), App("2", "key-2", "s")
+
+#: nobody listens there, so that everything due stays due
+NOBODY = "http://127.0.0.1:9/"
+
+
+def entry(app: App, *endpoints: str) -> AppEntry:
+    return AppEntry(app, tuple(Endpoint(app.id, name, NOBODY, ("a secret",), concurrency=1) for name in endpoints))
+
+
+def configuration(folder: Path, *apps: AppEntry) -> Config:
+    return Config(
+        server=Server(port=0, node="gw-1", state_dir=str(folder), drain_s=0.0, shutdown_timeout_s=1.0),
+        apps=apps,
+    )
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Gateway]:
+    gateway = Gateway(config)
+    await gateway.start()
+    try:
+        yield gateway
+    finally:
+        await gateway.stop()
+
+
+async def publish(gateway: Gateway, app: App = STAYS) -> None:
+    assert gateway.node is not None
+    written = gateway.node.publish([Publication(app.id, "e", ("orders",), "x")])
+    if written is not None:
+        await written
+
+
+async def due(gateway: Gateway, key: str) -> int:
+    return (await gateway._outbox.backlog(key)).count
+
+
+async def dead(gateway: Gateway, key: str) -> list[str]:
+    return [letter.settlement.reason for letter in await gateway._outbox.dead_letters(key)]
+
+
+async def test_an_endpoint_that_vanished_between_two_starts_leaves_dead_letters(tmp_path: Path) -> None:
+    async with running(configuration(tmp_path, entry(STAYS, "kept", "removed"))) as gateway:
+        await publish(gateway)
+        assert (await due(gateway, "1/kept"), await due(gateway, "1/removed")) == (1, 1)
+    async with running(configuration(tmp_path, entry(STAYS, "kept"))) as gateway:
+        assert gateway._parting is not None
+        await gateway._parting
+        assert await dead(gateway, "1/removed") == ["endpoint_removed"]
+        assert (await due(gateway, "1/kept"), await due(gateway, "1/removed")) == (1, 0)
+
+
+async def test_a_reload_that_cannot_record_changes_nothing_and_the_next_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = configuration(tmp_path, entry(STAYS, "kept", "removed"), entry(GOES))
+    after = configuration(tmp_path, entry(STAYS, "kept"))
+    async with running(before) as gateway:
+        assert gateway._recorder is not None
+        assert gateway.node is not None
+        await publish(gateway)
+        committed, asked = gateway._recorder.committed, 0
+        for fails_at in (1, 2, 3):  # before anything, after the farewell to apps, after the change of hands
+
+            def fail(fails_at: int = fails_at) -> object:
+                nonlocal asked
+                asked += 1
+                if asked == fails_at:
+                    raise RequestError(503, "the outbox cannot be written")
+                return committed()
+
+            asked = 0
+            with monkeypatch.context() as patch:
+                patch.setattr(gateway._recorder, "committed", fail)
+                with pytest.raises(RequestError):
+                    await gateway.reload(after)
+            assert asked == fails_at
+            assert await dead(gateway, "1/removed") == []
+            assert gateway.config.apps == before.apps
+        await gateway.reload(after)
+        assert await dead(gateway, "1/removed") == ["endpoint_removed"]
+        assert gateway.node.app("2") is None
+        assert gateway.config.apps == after.apps
+        # The app that is back begins anew.
+        await gateway.reload(before)
+        assert gateway.node.app("2") == GOES
+        await publish(gateway)
+        assert await due(gateway, "1/removed") == 1
+
+
+async def test_what_happens_while_an_endpoint_is_taken_leave_of_is_not_stranded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(configuration(tmp_path, entry(STAYS, "kept", "removed"))) as gateway:
+
+        async def publish_meanwhile(timeout_s: float, keys: object) -> int:
+            assert gateway.node is not None
+            gateway.node.publish([Publication("1", "late", ("orders",), "x")] * 2000)
+            await asyncio.sleep(0)  # the recorder has begun with them, and has seen the old endpoints
+            await asyncio.sleep(0)
+            return 0
+
+        with monkeypatch.context() as patch:
+            patch.setattr(gateway._pool, "drain", publish_meanwhile)
+            await gateway.reload(configuration(tmp_path, entry(STAYS, "kept")))
+        assert gateway._recorder is not None
+        await gateway._recorder.committed()
+        assert await due(gateway, "1/removed") == 0, "due to an endpoint nobody will ever deliver to"
+        assert len(await dead(gateway, "1/removed")) > 0, "the endpoint was there when these happened"
+        assert await due(gateway, "1/kept") == 2000
