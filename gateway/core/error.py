@@ -1,8 +1,4 @@
-"""Everything the protocol can answer with when something is wrong, in one list.
-
-    GatewayError
-    +-- ProtocolError      on a WebSocket: code (or none), sentence; knows its own frame
-    +-- RequestError       on the HTTP API: status, sentence, where; knows its own JSON object
+"""Everything the protocol can answer with when something is wrong: codes on a WebSocket, RequestError on the HTTP API.
 
 Codes and their ranges are those of the Pusher protocol: 4000-4099 do not come back unchanged, 4100-4199 come back after
 a second, 4200-4299 come back at once, 4300-4399 stay connected. Swift clients know only the documented numbers, so no
@@ -36,18 +32,6 @@ class Code(IntEnum):
 
 class GatewayError(Exception):
     """The root of the gateway's own exceptions."""
-
-
-class ProtocolError(GatewayError):
-    """Something a client sent cannot be done; `code` is None for errors that leave the connection as it is."""
-
-    def __init__(self, code: Code | None, sentence: str) -> None:
-        super().__init__(code, sentence)
-        self.code = code
-        self.sentence = sentence
-
-    def __str__(self) -> str:
-        return self.sentence if self.code is None else f"{self.code.value}: {self.sentence}"
 
 
 class RequestError(GatewayError):
