@@ -17,6 +17,7 @@ from typing import Any
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from gateway.core import catalogue
 from tests.e2e import ledger
 
 #: quick enough for a test, and still several attempts apart
@@ -274,6 +275,8 @@ class Receiver:
         wrong += [
             f"{name} is {headers.get(name)!r}, not {value!r}" for name, value in expected.items() if headers.get(name) != value
         ]
+        for envelope in events:
+            wrong += catalogue.faults(envelope["event"], envelope["data"])
         if method != "POST":
             wrong.append(f"method {method}")
         if "rawpush" not in headers.get("user-agent", "").lower():

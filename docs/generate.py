@@ -1,0 +1,89 @@
+"""Writes the reference pages from the code: `python docs/generate.py`. A test says when that was forgotten."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from gateway.config.schema import TABLES  # noqa: E402 -- a clone need not be installed for this
+from gateway.core.catalogue import ENTRIES, Entry  # noqa: E402
+
+_SETTING = re.compile(r"(?:# )?(\w+) = ((?:\[.*?\]|\{.*?\}|\".*?\"|[^#\s]+))\s*(?:# ?(.*))?")
+
+_EVENTS = """\
+# Every event
+
+What the gateway tells, and the `data` of each event. [webhooks.md](webhooks.md) has what surrounds it: envelopes,
+signatures, order. Times are milliseconds, sizes bytes. A receiver should pass over members it does not know.
+
+| event | when |
+|---|---|
+"""
+
+_SETTINGS = """\
+# Every setting
+
+One TOML file; `rawpush check -c config.toml` says what is wrong in it, all of it at once, and `--resolved` shows every
+value and where it came from. [`config.example.toml`](../config.example.toml) is the same list as a file to start from.
+
+Durations are texts with their unit (`"500ms"`, `"10s"`, `"5m"`, `"24h"`), sizes are texts (`"10KB"`, `"2GB"`; 1 KB is 1024
+bytes) or numbers of bytes. A secret is written as itself, as `"env:NAME"` or as `"file:PATH"`. `RAWPUSH_SECTION__SETTING`
+in the environment overrides a setting of a table that stands once in the file: `RAWPUSH_SERVER__PORT=8001`.
+"""
+
+
+def events() -> str:
+    """The page of all lifecycle events."""
+    lines = _EVENTS.splitlines()
+    lines += [f"| [`{name}`](#{_anchor(name)}) | {entry.when} |" for name, entry in ENTRIES.items()]
+    for name, entry in ENTRIES.items():
+        lines += ["", f"## {name}", "", entry.when, "", *_facts(entry)]
+    return "\n".join(lines) + "\n"
+
+
+def _facts(entry: Entry) -> Iterator[str]:
+    yield f"In order with everything else of the same {entry.subject}."
+    yield ""
+    yield "| member | type | |"
+    yield "|---|---|---|"
+    for fact in entry.facts:
+        yield f"| `{fact.name}`{' (optional)' if fact.is_optional else ''} | {fact.type} | {fact.meaning} |"
+
+
+def _anchor(name: str) -> str:
+    return name.replace(".", "")
+
+
+def settings() -> str:
+    """The page of all settings: what the commented example says, as tables."""
+    lines = _SETTINGS.splitlines()
+    table = ""
+    for line in (HERE.parent / "config.example.toml").read_text().splitlines():
+        header = re.match(r"(\[+[\w.]+\]+)\s*(?:# ?(.*))?$", line)
+        if header:
+            table = header[1]
+            lines += ["", f"## {table}", ""]
+            if header[2]:
+                lines += [_sentence(header[2]), ""]
+            lines += ["| setting | value in the example | |", "|---|---|---|"]
+        elif table and (found := _SETTING.fullmatch(line)):
+            name, value, meaning = found.groups()
+            required = "" if name in TABLES[table].defaults() or line.startswith("#") else " (required)"
+            lines.append(f"| `{name}`{required} | `{value}` | {(meaning or '').replace('|', chr(92) + '|')} |")
+    return "\n".join(lines) + "\n"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+PAGES = {"events.md": events, "settings.md": settings}
+
+if __name__ == "__main__":
+    for page, write in PAGES.items():
+        (HERE / page).write_text(write())
