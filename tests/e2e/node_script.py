@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.script import Script
+
 HERE = Path(__file__).resolve().parent
 MODULES = HERE / "node_modules"
-
-Message = dict[str, Any]
 
 
 def node_home() -> Path:
@@ -38,13 +38,12 @@ def install_packages() -> None:
     stamp.write_text(lock)
 
 
-class NodeScript:
-    """One running script of this folder. Messages it sends are kept until somebody expects them."""
+class NodeScript(Script):
+    """One running script of this folder, under Node."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
+        super().__init__()
         self._process = process
-        self.messages: list[Message] = []
-        self._changed = asyncio.Event()
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
@@ -63,37 +62,13 @@ class NodeScript:
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            self.messages.append(json.loads(line))
-            self._changed.set()
-        self.messages.append({"type": "ended"})
-        self._changed.set()
+            self.hear(json.loads(line))
+        self.hear({"type": "ended"})
 
     def send(self, do: str, **command: Any) -> None:
         """Give the script a command."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": do, **command}).encode() + b"\n")
-
-    async def expect(self, type_: str, *, within_s: float = 8.0, **members: Any) -> Message:
-        """Take the first message not yet taken of this type and with these members."""
-        try:
-            async with asyncio.timeout(within_s):
-                while True:
-                    for number, message in enumerate(self.messages):
-                        if message["type"] == type_ and all(message.get(name) == value for name, value in members.items()):
-                            return self.messages.pop(number)
-                        if message["type"] == "ended":
-                            raise AssertionError("the script has ended")
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            raise AssertionError(f"waited {within_s} s for {type_} {members}; there came {self.messages[-30:]}") from None
-
-    async def ask(self, do: str, **command: Any) -> Any:
-        """Give a command that is answered, and return the answer; an error of the script is raised."""
-        self.send(do, **command)
-        message = await self.expect("answer", to=do)
-        assert "error" not in message, message["error"]
-        return message["value"]
 
     async def stop(self) -> None:
         """Close its standard input, at which it ends, and wait for that."""

@@ -1,27 +1,13 @@
-// The stock browser client under Node, driven by a test; one script may hold several clients, told apart by `who`.
+// The stock browser client, driven by a test, under Node or in a browser; one script may hold several, told apart by `who`.
 import Pusher from "pusher-js";
-import Server from "pusher";
+import { channelAuthorization, configure, publish } from "./application.mjs";
 import { obey, say } from "./lines.mjs";
 
 const clients = new Map();
-let server;
-
-// What an application's own endpoint would do, without the endpoint: sign with the stock server SDK.
-const channelAuthorization = (member) => ({
-  customHandler: ({ socketId, channelName }, callback) => {
-    const of = channelName.startsWith("presence-") ? member : undefined;
-    try {
-      callback(null, server.authorizeChannel(socketId, channelName, of));
-    } catch (error) {
-      callback(error, null);
-    }
-  },
-});
 
 await obey({
-  server({ appId, key, secret, port, masterKey }) {
-    const encryption = masterKey ? { encryptionMasterKeyBase64: masterKey } : {};
-    server = new Server({ appId, key, secret, host: "127.0.0.1", port: String(port), useTLS: false, ...encryption });
+  server(settings) {
+    configure(settings);
   },
   connect({ who = "a", key, port, member, options = {} }) {
     const pusher = new Pusher(key, {
@@ -67,7 +53,7 @@ await obey({
   disconnect({ who = "a" }) {
     clients.get(who).disconnect();
   },
-  async publish({ channel, event, data }) {
-    return (await server.trigger(channel, event, data)).status;
+  publish({ channel, event, data }) {
+    return publish(channel, event, data);
   },
 });

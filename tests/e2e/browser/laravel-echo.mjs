@@ -1,0 +1,2 @@
+// The stock build has put this into the window.
+export default window.Echo;
