@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import signal
 from base64 import b64encode
 
+from tests.e2e.chromium import Tab
 from tests.e2e.client import Backend
 from tests.e2e.conftest import Connect, RunScript, StartGateway
 from tests.e2e.gateway_process import APP_ID, KEY, SECRET, GatewayProcess, app
@@ -89,22 +91,74 @@ async def test_a_refused_subscription_is_heard_of(gateway: GatewayProcess, run_s
     await receiver.one("connection.auth_failed", channel="private-orders")
 
 
-async def test_unknown_key_stops_a_client_and_a_full_app_only_delays_it(
+async def test_some_refusals_are_for_good_and_a_full_app_is_only_a_delay(
     start_gateway: StartGateway, connect: Connect, run_script: RunScript, receiver: Receiver
 ) -> None:
-    gateway = await start_gateway(app(webhooks=[receiver.endpoint()], limits={"connections": 1}))
-    first = await connect(gateway)
+    soft = app(webhooks=[receiver.endpoint()], limits={"connections": 1})
+    gateway = await start_gateway(
+        soft,
+        app("2", key="off", enabled=False),
+        app("3", key="full", hard_connection_limit=True, limits={"connections": 1}),
+        app("4", key="elsewhere", allowed_origins=["shop.example.com"]),
+    )
+    first, _ = await connect(gateway), await connect(gateway, key="full")
     script = await start(run_script, gateway)
-    script.send("connect", who="stranger", key="no-such-key", port=gateway.port)
-    assert (await script.expect("error", who="stranger"))["code"] == 4001
-    await script.expect("state", who="stranger", current="disconnected")
+    refusals = {"no-such-key": 4001, "off": 4003, "full": 4004}
+    if isinstance(script, Tab):  # what is no page has no origin
+        refusals["elsewhere"] = 4009
+    for key, code in refusals.items():
+        script.send("connect", who=key, key=key, port=gateway.port)
+        assert (await script.expect("error", who=key))["code"] == code
+        await script.expect("state", who=key, current="disconnected")
     script.send("connect", who="late", key=KEY, port=gateway.port)
     refused = [await script.expect("error", who="late", code=4100) for _ in range(2)]
     assert refused[1]["at"] - refused[0]["at"] >= 990
-    # A second has passed for the late one, and the stranger has not tried again.
-    assert [message for message in script.messages if message.get("who") == "stranger" and message["type"] == "error"] == []
+    # A second has passed for the late one, and none of the others has tried again.
+    assert [message for message in script.messages if message.get("who") in refusals and message["type"] == "error"] == []
     await first.close()
     await script.expect("state", who="late", current="connected")
+    # What is true of a newcomer is true of who is in.
+    await gateway.reload([{**soft, "enabled": False}])
+    assert (await script.expect("error", who="late"))["code"] == 4003
+    await script.expect("state", who="late", current="disconnected")
+
+
+async def test_client_events_that_come_too_fast_cost_no_connection(
+    start_gateway: StartGateway, run_script: RunScript, receiver: Receiver
+) -> None:
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint()], limits={"client_events": 2}))
+    script = await start(run_script, gateway)
+    script.send("connect", key=KEY, port=gateway.port)
+    script.send("subscribe", channel="private-chat")
+    await script.expect("event", event=SUCCEEDED)
+    for _ in range(3):
+        assert await script.ask("trigger", channel="private-chat", event="client-typing", data={})
+    assert (await script.expect("error"))["code"] == 4301
+    await receiver.one("message.rejected", reason="rate_limited", channel="private-chat")
+    async with Backend(gateway.port) as backend:
+        assert await backend.publish("private-chat", "created", "7") == 200
+    assert (await script.expect("event", event="created"))["data"] == 7
+    assert [message for message in script.messages if message.get("previous") == "connected"] == []
+
+
+async def test_a_gateway_that_does_not_answer_is_left_and_found_again(
+    gateway: GatewayProcess, run_script: RunScript, receiver: Receiver
+) -> None:
+    script = await start(run_script, gateway)
+    script.send("connect", key=KEY, port=gateway.port, options={"activityTimeout": 300, "pongTimeout": 300})
+    script.send("subscribe", channel="private-orders")
+    first = (await script.expect("state", current="connected"))["socketId"]
+    await script.expect("event", event=SUCCEEDED)
+    gateway.signal(signal.SIGSTOP)
+    await script.expect("state", previous="connected")
+    gateway.signal(signal.SIGCONT)
+    second = (await script.expect("state", current="connected"))["socketId"]
+    await script.expect("event", channel="private-orders", event=SUCCEEDED)
+    await receiver.one("connection.closed", socket_id=first)
+    await receiver.one("connection.opened", socket_id=second)
+    await script.stop()
+    assert await gateway.stop() == 0
+    receiver.check_ledger()
 
 
 async def test_ping_and_pong(gateway: GatewayProcess, run_script: RunScript) -> None:
@@ -127,6 +181,7 @@ async def test_clients_come_back_after_a_restart(start_gateway: StartGateway, ru
     assert await gateway.stop() == 0
     again = await start_gateway(port=gateway.port, folder="again")
     for script in scripts:
+        assert (await script.expect("error"))["code"] == 4200
         await script.expect("state", current="connected", within_s=30)
         await script.expect("event", channel="private-orders", event=SUCCEEDED)
     async with Backend(again.port) as backend:

@@ -15,7 +15,9 @@ import pysher
 import pytest
 
 from tests.e2e.client import Backend
-from tests.e2e.gateway_process import KEY, SECRET, GatewayProcess
+from tests.e2e.conftest import Connect, StartGateway
+from tests.e2e.gateway_process import KEY, SECRET, GatewayProcess, app
+from tests.e2e.receiver import Receiver
 
 
 class Threaded:
@@ -139,3 +141,15 @@ async def test_an_unknown_key_stops_it(gateway: GatewayProcess, pysher_of: Calla
     # Its thread ends only if it has understood that it must not come back.
     await asyncio.to_thread(client.pusher.connection.join, 5)
     assert not client.pusher.connection.is_alive()
+
+
+async def test_a_full_app_only_delays_it(
+    start_gateway: StartGateway, connect: Connect, pysher_of: Callable[..., Threaded], receiver: Receiver
+) -> None:
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint()], limits={"connections": 1}))
+    first = await connect(gateway)
+    client = pysher_of(gateway)
+    for _ in range(2):
+        assert (await client.expect("pusher:error"))["code"] == 4100
+    await first.close()
+    await client.expect("pusher:connection_established")
