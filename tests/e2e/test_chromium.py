@@ -32,10 +32,8 @@ async def test_the_ledger_sees_what_two_pages_do(
 ) -> None:
     application.use(gateway.port)
     ada, bo = await open_tab(), await open_tab()
-    sockets = {
-        "ada": await enter(ada, gateway, "ada", "orders", ROOM),
-        "bo": await enter(bo, gateway, "bo", "private-chat", ROOM),
-    }
+    ada_socket = await enter(ada, gateway, "ada", "orders", ROOM)
+    bo_socket = await enter(bo, gateway, "bo", "private-chat", ROOM)
     assert application.asked == [ROOM, "private-chat", ROOM]
     assert (await ada.expect("event", event="pusher:member_added"))["data"] == {"id": "bo", "info": {"name": "Bo"}}
     opened = await receiver.one("connection.opened", socket_id=ada_socket)

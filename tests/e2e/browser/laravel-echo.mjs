@@ -1,2 +1,2 @@
-// The stock build has put this into the window.
-export default window.Echo;
+// The stock build has put its exports into the window.
+export default window.Echo.default;
