@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterable
+from ssl import SSLContext
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -53,7 +54,8 @@ class Client:
         """Upgrade, and leave whatever comes to the test."""
         path = f"/app/{key}?{query}" if query else f"/app/{key}"
         options = {"open_timeout": 5, "close_timeout": 2, "ping_interval": None, "compression": None, "proxy": None, **options}
-        return cls(await connect(f"ws://127.0.0.1:{port}{path}", **options), key, secret)
+        scheme = "wss" if "ssl" in options else "ws"
+        return cls(await connect(f"{scheme}://127.0.0.1:{port}{path}", **options), key, secret)
 
     @classmethod
     async def connect(cls, port: int, **options: Any) -> Client:
@@ -161,12 +163,16 @@ def text_frame(payload: bytes, opcode: int = 1) -> bytes:
 class Backend:
     """An application's backend, as far as it calls the HTTP API; use it as an async context."""
 
-    def __init__(self, port: int, app_id: str = APP_ID, key: str = KEY, secret: str = SECRET) -> None:
-        self.base = f"http://127.0.0.1:{port}"
+    def __init__(
+        self, port: int, app_id: str = APP_ID, key: str = KEY, secret: str = SECRET, *, ssl: SSLContext | None = None
+    ) -> None:
+        """With `ssl`, speak TLS and trust whom it trusts."""
+        self.base = f"http{'s' if ssl else ''}://127.0.0.1:{port}"
         self.path = f"/apps/{app_id}"
         self.key = key
         self.secret = secret
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
+        connector = aiohttp.TCPConnector(ssl=ssl or True)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10))
 
     async def __aenter__(self) -> Backend:
         return self
