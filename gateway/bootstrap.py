@@ -156,6 +156,7 @@ class Gateway:
             request_timeout_s=server.handshake_timeout_s,
             buffer_limit=server.send_buffer,
         )
+        self._site.take_back = self._front.take_back
         self._pool.configure(endpoints)
         for endpoint in endpoints:
             for attempt in await self._outbox.attempts(endpoint.key, limit=1):

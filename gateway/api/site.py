@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -103,6 +103,8 @@ class Site:
         self._running = 0
         self._idle = asyncio.Event()
         self.is_stopping = False
+        #: takes over a connection, with all that came from the head of its present request on, if that asks for a WebSocket
+        self.take_back: Callable[[asyncio.Transport, bytes], None] | None = None
 
     def protocol(self) -> asyncio.Protocol:
         """Return a protocol for one connection: call `connection_made`, then `data_received` with all bytes, from the first."""
@@ -135,6 +137,7 @@ class Site:
             reply = refuse(RequestError(500, "the gateway could not answer; its log says why"))
         finally:
             self._running -= 1
+            cast(_Connection, request.protocol).answered += 1
         if self.is_stopping:
             reply.force_close()
             if not self._running:
@@ -153,6 +156,8 @@ class Site:
         segments = local.split("/")[1:]
         route = _find(segments)
         if route is None:
+            if self._gives_back(request):
+                return Reply(404, {})  # nobody reads it
             raise RequestError(404, "there is nothing at this path")
         if method != route.method and (method != "HEAD" or route.method != "GET"):
             return wrong_method("GET, HEAD" if route.method == "GET" else route.method)
@@ -186,6 +191,21 @@ class Site:
             return Reply(200, await route.handler(call))
         return Reply(200, await _while_there(request.protocol, route.handler(call)))
 
+    def _gives_back(self, request: web.BaseRequest) -> bool:
+        """Let the WebSocket side have a connection on which an upgrade follows plain requests; proxies that reuse theirs do that.
+
+        An upgrade that is the first request has been judged by that side already.
+        """
+        connection = cast(_Connection, request.protocol)
+        if self.take_back is None or not connection.answered or "websocket" not in request.headers.get("Upgrade", "").lower():
+            return False
+        lines = [f"{request.method} {request.raw_path} HTTP/{request.version.major}.{request.version.minor}".encode()]
+        lines += [name + b": " + value for name, value in request.raw_headers]
+        transport, rest = connection.release()
+        if transport is not None:
+            self.take_back(transport, b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+        return True
+
 
 async def _while_there(connection: object, work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
     """Do the work, but no longer than the client is there."""
@@ -208,7 +228,7 @@ async def _while_there(connection: object, work: Coroutine[Any, Any, dict[str, A
 class _Connection(web.RequestHandler):
     """aiohttp's protocol, with JSON also for what is not HTTP, and closed for good when its loop ends."""
 
-    __slots__ = ("_site", "is_lost", "work")
+    __slots__ = ("_site", "answered", "is_lost", "work")
 
     def __init__(self, site: Site, server: web.Server) -> None:
         super().__init__(
@@ -222,6 +242,8 @@ class _Connection(web.RequestHandler):
         )
         self._site = site
         self.is_lost = False
+        #: how many requests there were before the present one
+        self.answered = 0
         #: what is done for the client only while it is there
         self.work: asyncio.Future[dict[str, Any]] | None = None
 
@@ -235,6 +257,14 @@ class _Connection(web.RequestHandler):
         super().connection_made(transport)
         if self._site.is_stopping:
             self.force_close()
+
+    def release(self) -> tuple[asyncio.Transport | None, bytes]:
+        """Return the transport and what has come behind an upgrade; for this protocol it is as if the line had been cut."""
+        transport, rest = self.transport, self._message_tail
+        # else it would be closed
+        self.transport = None
+        self.connection_lost(None)
+        return transport, rest
 
     async def start(self) -> None:
         try:

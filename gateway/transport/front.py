@@ -95,6 +95,14 @@ class Front:
             self._timer = loop.call_later(self.tick_s, self._on_timer)
         return int(server.sockets[0].getsockname()[1])
 
+    def take_back(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Treat a connection that was handed to `http` as one that has just come and sent `data`, which begins a request."""
+        door = Door(self)
+        transport.set_protocol(door)
+        door.connection_made(transport)
+        if not self.is_closed:
+            door.data_received(data)
+
     def stop_listening(self) -> None:
         """Close the ports at once; established connections go on."""
         for server in self._servers:

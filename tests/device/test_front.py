@@ -8,7 +8,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -242,6 +242,67 @@ async def test_what_is_no_upgrade_of_an_app_is_plain_http(data: bytes) -> None:
         peer = await home.dial()
         peer.writer.write(data)
         assert (await peer.head()).split()[1] in (b"200", b"400")
+        assert home.node.lives == []
+
+
+class Borrower(asyncio.Protocol):
+    """Answers one request with a word, and gives the connection back at the next."""
+
+    def __init__(self, home: House) -> None:
+        self.home = home
+        self.transport: asyncio.Transport | None = None
+        self.has_answered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        assert self.transport is not None
+        if self.has_answered:
+            self.home.front.take_back(self.transport, data)
+        else:
+            self.has_answered = True
+            self.transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+
+
+@on_both_loops
+async def test_what_was_handed_on_can_be_given_back() -> None:
+    homes: list[House] = []
+    async with house(lambda: Borrower(homes[0])) as home:
+        homes.append(home)
+        for first, second, answer in (
+            (b"GET /x HTTP/1.1\r\n\r\n", request(), b"101"),
+            (b"GET /x HTTP/1.1\r\n\r\n", b"nonsense\r\n", b"400"),
+            (b"GET /x HTTP/1.1\r\n\r\n", b"GET /y HTTP/1.1\r\n\r\n", b"200"),
+        ):
+            peer = await home.dial()
+            peer.writer.write(first)
+            assert (await peer.head()).split()[1] == b"200"
+            peer.writer.write(second)
+            assert (await peer.head()).split()[1] == answer
+        (live,) = home.node.lives
+        assert live.handshake.remote_ip == "127.0.0.1"
+        # It has its time for a head, like one that has just come.
+        late = await home.dial()
+        late.writer.write(b"GET /x HTTP/1.1\r\n\r\n")
+        await late.head()
+        late.writer.write(b"GET /app/key")
+        await home.dial()
+        home.tick(30)
+        assert (await late.head()).split()[1] == b"408"
+
+
+@on_both_loops
+async def test_what_is_given_back_after_closing_is_cut() -> None:
+    homes: list[House] = []
+    async with house(lambda: Borrower(homes[0])) as home:
+        homes.append(home)
+        peer = await home.dial()
+        peer.writer.write(b"GET /x HTTP/1.1\r\n\r\n")
+        await peer.head()
+        await home.front.close()
+        peer.writer.write(request())
+        assert await peer.rest() == b""
         assert home.node.lives == []
 
 

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
+from tests.device.front_kit import tls_contexts
 from tests.e2e.gateway_process import ROOT, free_port
 
 DOCUMENTED = (ROOT / "docs" / "nginx.conf").read_text()
@@ -35,27 +29,6 @@ http {{
 """
 
 
-def certificate(folder: Path) -> None:
-    """Write `cert.pem` and `key.pem` for 127.0.0.1, signed by nobody else."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
-    (folder / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
-
-
 class Nginx:
     """One running nginx; `port` takes TLS, and `trust` is a context that believes its certificate."""
 
@@ -68,14 +41,14 @@ class Nginx:
     @classmethod
     async def start(cls, path: str, folder: Path, gateway_port: int) -> Nginx:
         """Start the program at `path` with the documented configuration, changed where it says so, below an empty folder."""
-        certificate(folder)
+        _, trust = tls_contexts(folder)
         port = free_port()
         site = DOCUMENTED
         places = {
             "server 127.0.0.1:6001;": f"server 127.0.0.1:{gateway_port};",
             "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
-            "/etc/ssl/rt.example.com.pem": str(folder / "cert.pem"),
-            "/etc/ssl/rt.example.com.key": str(folder / "key.pem"),
+            "/etc/ssl/rt.example.com.pem": str(folder / "both.pem"),
+            "/etc/ssl/rt.example.com.key": str(folder / "both.pem"),
         }
         for old, new in places.items():
             assert old in site, old
@@ -84,7 +57,7 @@ class Nginx:
         process = await asyncio.create_subprocess_exec(
             path, "-p", f"{folder}/", "-c", "nginx.conf", "-e", "stderr", stderr=asyncio.subprocess.PIPE
         )
-        nginx = cls(process, port, ssl.create_default_context(cafile=str(folder / "cert.pem")))
+        nginx = cls(process, port, trust)
         await nginx._ready()
         return nginx
 
