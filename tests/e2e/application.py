@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -38,6 +39,7 @@ class Application:
         #: channels nobody may subscribe to
         self.forbidden: set[str] = set()
         self._sdk: pusher.Pusher | None = None
+        self._sign: Callable[[dict[str, str]], str] | None = None
         self._runner: web.AppRunner | None = None
 
     @classmethod
@@ -75,6 +77,10 @@ class Application:
         encryption = {"encryption_master_key_base64": master_key} if master_key else {}
         self._sdk = pusher.Pusher(app_id, key, secret, ssl=False, host="127.0.0.1", port=port, **encryption)
 
+    def signs_with(self, sign: Callable[[dict[str, str]], str]) -> None:
+        """Have this answer who asks to subscribe: it is given the form, and returns JSON."""
+        self._sign = sign
+
     async def publish(self, channel: str, event: str, data: object) -> None:
         """Publish over the HTTP API, encrypted where the channel is."""
         assert self._sdk is not None
@@ -94,15 +100,18 @@ class Application:
         form = await request.post()
         channel, socket_id = str(form["channel_name"]), str(form["socket_id"])
         self.asked.append(channel)
+        if self._sign is not None:
+            answer = self._sign({name: str(value) for name, value in form.items()})
+            return web.Response(text=answer, content_type="application/json")
         member = _member(request, str(form.get("member", "")))
         assert self._sdk is not None
         if channel in self.forbidden or (channel.startswith("presence-") and member is None):
             return web.Response(status=403)
-        answer = self._sdk.authenticate(channel, socket_id, member if channel.startswith("presence-") else None)
-        if "shared_secret" in answer:
+        signed = self._sdk.authenticate(channel, socket_id, member if channel.startswith("presence-") else None)
+        if "shared_secret" in signed:
             # the SDK returns bytes here, which JSON does not know
-            answer["shared_secret"] = answer["shared_secret"].decode()
-        return web.json_response(answer)
+            signed["shared_secret"] = signed["shared_secret"].decode()
+        return web.json_response(signed)
 
     async def _sign_in(self, request: web.Request) -> web.Response:
         form = await request.post()

@@ -72,23 +72,27 @@ class Threaded:
         await self.expect(f"pusher_internal:subscription_succeeded {channel}")
 
     async def end(self) -> None:
-        """See both of its threads end.
+        """See both of its threads end."""
+        await end(self.pusher.connection)
 
-        Its own `disconnect` closes the socket under a `select` of 100 s that does not notice; the end of the line it notices.
-        """
-        connection = self.pusher.connection
-        connection.disconnect_called = True
-        stock = connection.socket.sock
-        if stock is not None and stock.sock is not None:
-            stock.sock.shutdown(socket.SHUT_RDWR)
-        await asyncio.to_thread(connection.join, 5)
-        for event in list(connection.timeout_scheduler.queue):
-            connection.timeout_scheduler.cancel(event)
-        timer = connection.timeout_scheduler_thread
-        if timer is not None:
-            await asyncio.to_thread(timer.join, 5)
-            assert not timer.is_alive()
-        assert not connection.is_alive()
+
+async def end(connection: Any) -> None:
+    """End a Pysher connection, and see both of its threads end.
+
+    Its own `disconnect` closes the socket under a `select` of 100 s that does not notice; the end of the line it notices.
+    """
+    connection.disconnect_called = True
+    stock = connection.socket.sock
+    if stock is not None and stock.sock is not None:
+        stock.sock.shutdown(socket.SHUT_RDWR)
+    await asyncio.to_thread(connection.join, 5)
+    for event in list(connection.timeout_scheduler.queue):
+        connection.timeout_scheduler.cancel(event)
+    timer = connection.timeout_scheduler_thread
+    if timer is not None:
+        await asyncio.to_thread(timer.join, 5)
+        assert not timer.is_alive()
+    assert not connection.is_alive()
 
 
 @pytest.fixture
