@@ -34,7 +34,7 @@ class Call:
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError as error:
-            raise RequestError(400, f"the body is not JSON in UTF-8: {error}", reason="invalid_data") from error
+            raise RequestError(400, f"the body is not JSON in UTF-8: {error}", "body", reason="invalid_data") from error
 
     def asked(self, name: str) -> str:
         """Return a parameter that is a comma-separated list, however it was spelled; empty if it is not there."""
@@ -45,15 +45,18 @@ async def read_body(request: web.BaseRequest, limit: int) -> bytes:
     """Return the body as received, of at most `limit` bytes.
 
     Raises RequestError: 413 as soon as it is clear that there are more, none of them kept; 408 and 400 where it does not
-    come, or not whole.
+    come, or not whole; 501 where it is wrapped in something else than chunks (RFC 9112 section 6.1).
     """
     content = request.content
     length = request.content_length
     if length is not None and length > limit:
         raise _too_large(limit)
+    coding = request.headers.get("Transfer-Encoding", "chunked")
+    if coding.lower() != "chunked":
+        raise RequestError(501, "send the body as it is, or in chunks, but not in another transfer coding", "Transfer-Encoding")
     if content.is_eof() and content.total_bytes <= limit:
         return content.read_nowait()
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+    if waits_for_leave(request) and request.transport is not None:
         # the client sends its body only when it has seen this, or after a second
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     chunks = []
@@ -64,11 +67,17 @@ async def read_body(request: web.BaseRequest, limit: int) -> bytes:
                 if content.total_bytes > limit:
                     raise _too_large(limit)
     except TimeoutError as error:
-        raise RequestError(408, "the body did not arrive in time") from error
+        raise RequestError(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} seconds; send it again", "body") from error
     except (ConnectionError, web.RequestPayloadError) as error:
-        raise RequestError(400, "the body ended early or was sent in a malformed way") from error
+        raise RequestError(400, "the body ended early, or one of its chunks is malformed", "body") from error
     return b"".join(chunks)
 
 
+def waits_for_leave(request: web.BaseRequest) -> bool:
+    """Return whether the client sends its body only once it is told to (RFC 9110 section 10.1.1)."""
+    return request.headers.get("Expect", "").lower() == "100-continue"
+
+
 def _too_large(limit: int) -> RequestError:
-    return RequestError(413, f"the body is too large: {limit} bytes are allowed", reason="payload_too_large")
+    sentence = f"the body is too large: {limit} bytes are allowed (the app's limits.request)"
+    return RequestError(413, sentence, "body", reason="payload_too_large")

@@ -80,7 +80,7 @@ def refuse(error: RequestError) -> Reply:
 
 def wrong_method(allowed: str) -> Reply:
     """Return the reply to a method that a path does not know."""
-    return Reply(405, {"error": f"this path takes {allowed}"}, Allow=allowed)
+    return Reply(405, {"error": f"this path takes {allowed}", "where": "method"}, Allow=allowed)
 
 
 @lru_cache(maxsize=1)

@@ -17,8 +17,8 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from gateway.api import channel, event, status, webhook
-from gateway.api.call import Call, read_body
+from gateway.api import channel, description, event, status, webhook
+from gateway.api.call import Call, read_body, waits_for_leave
 from gateway.api.reply import Reply, refuse, wrong_method
 from gateway.core.auth import decode_text, spellings, verify_request
 from gateway.core.error import RequestError
@@ -84,6 +84,7 @@ SIGNED = (
 OPEN: Mapping[str, Callable[[Node], tuple[int, dict[str, object]]]] = {
     "/healthz": status.health,
     "/readyz": status.readiness,
+    "/openapi.json": description.description,
 }
 
 
@@ -138,6 +139,9 @@ class Site:
         finally:
             self._running -= 1
             cast(_Connection, request.protocol).answered += 1
+        if not request.content.is_eof() and waits_for_leave(request):
+            # the body will not come now, and what comes instead must not be taken for it
+            reply.force_close()
         if self.is_stopping:
             reply.force_close()
             if not self._running:
@@ -158,12 +162,12 @@ class Site:
         if route is None:
             if self._gives_back(request):
                 return Reply(404, {})  # nobody reads it
-            raise RequestError(404, "there is nothing at this path")
+            raise RequestError(404, "there is nothing at this path; GET /openapi.json lists what there is", "path")
         if method != route.method and (method != "HEAD" or route.method != "GET"):
             return wrong_method("GET, HEAD" if route.method == "GET" else route.method)
         app = self._node.app(decode_text(segments[1]))
         if app is None:
-            raise RequestError(404, "there is no app with the id in the path")
+            raise RequestError(404, "there is no app with the id in the path; ids are those of the gateway's [[apps]]", "path")
 
         body = b""
         try:
@@ -181,11 +185,11 @@ class Site:
                 self._node.reject(app.id, error.reason, None, None, len(body) or request.content_length or 0)
             raise
         if not app.enabled:
-            raise RequestError(403, "the app is disabled")
+            raise RequestError(403, "the app is disabled: its setting enabled is false")
         if route.method == "GET":
             self._node.admit_read(app.id)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise RequestError(415, "send the body as it is, without a Content-Encoding")
+            raise RequestError(415, "send the body as it is, without a Content-Encoding", "Content-Encoding")
         call = Call(self._node, self._desk, app, parameters, body, route.named(segments))
         if not route.waits:
             return Reply(200, await route.handler(call))

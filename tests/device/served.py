@@ -25,6 +25,7 @@ from gateway.core.roster import Member
 from gateway.desk import Desk
 from gateway.node import Node
 from gateway.ports import Clock
+from tests import contract
 from tests.desk_kit import DeskKit
 from tests.fake import FakeClock
 
@@ -105,6 +106,8 @@ class Line:
         assert headers["content-type"] == "application/json"
         body = orjson.loads(await self.reader.readexactly(int(headers["content-length"])))
         assert isinstance(body, dict)
+        if int(status.split(" ")[1]) >= 400 and "error" in body:
+            contract.fits(body, {"$ref": "#/components/schemas/Error"})
         return int(status.split(" ")[1]), headers, body
 
     async def is_closed(self) -> bool:
@@ -121,6 +124,7 @@ class Served:
     clock: FakeClock
     port: int
     http: aiohttp.ClientSession
+    prefix: str = ""
     lines: list[Line] = field(default_factory=list)
 
     async def connect(self) -> Line:
@@ -130,13 +134,14 @@ class Served:
         return line
 
     async def send(self, method: str, target: str, body: bytes = b"", **headers: str) -> Answer:
-        """Send a request whose target is sent exactly as given, and check what is true of every answer."""
+        """Send a request whose target is sent exactly as given; whatever is answered must be as the API is described."""
         url = URL(f"http://127.0.0.1:{self.port}{target}", encoded=True)
         async with self.http.request(method, url, data=body or None, headers=headers) as response:
             raw = await response.read()
             assert response.headers["Content-Type"] == "application/json"
             answer = orjson.loads(raw) if method != "HEAD" else None
             assert method == "HEAD" or isinstance(answer, dict)
+            contract.check(method, target, response.status, response.headers, answer, self.prefix)
             return Answer(response.status, dict(response.headers), answer)
 
     async def ask(self, method: str, path: str, body: object = b"", app: App = APP, **parameters: str) -> Answer:
@@ -173,7 +178,7 @@ async def serve(*apps: App, path_prefix: str = "", clock: Clock | None = None, d
     site = Site(node=node, desk=desk or DeskKit(clock=fake).desk, clock=clock or fake, path_prefix=path_prefix)
     server = await asyncio.get_running_loop().create_server(site.protocol, "127.0.0.1", 0)
     async with aiohttp.ClientSession() as http:
-        served = Served(site, node, fake, server.sockets[0].getsockname()[1], http)
+        served = Served(site, node, fake, server.sockets[0].getsockname()[1], http, path_prefix.rstrip("/"))
         yield served
     for line in served.lines:
         line.writer.close()

@@ -80,6 +80,7 @@ async def test_what_a_wrong_signature_covers_is_not_looked_at(served: Served) ->
 async def test_a_disabled_app_is_told_so_after_the_signature(served: Served) -> None:
     answer = await served.ask("POST", f"/apps/{OTHER.id}/events", EVENT, OTHER)
     assert answer.status == 403
+    assert "enabled" in answer.json["error"]
     assert served.node.published == []
 
 
@@ -110,6 +111,21 @@ async def test_a_disabled_app_is_told_so_after_the_signature(served: Served) -> 
 async def test_unknown_paths_and_apps(served: Served, path: str) -> None:
     target = signed("POST", path, b"{}", app=APP, now_s=served.clock.epoch_ms() // 1000)
     assert (await served.send("POST", target, b"{}")).status == 404
+
+
+async def test_who_asks_for_something_else_is_told_what_there_is(served: Served) -> None:
+    for path, remedy in (("/apps/1/event", "GET /openapi.json"), ("/apps/9/channels", "[[apps]]")):
+        answer = await served.ask("GET", path)
+        assert (answer.status, answer.json["where"], remedy in answer.json["error"]) == (404, "path", True)
+    answer = await served.ask("DELETE", EVENTS)
+    assert answer.json == {"error": "this path takes POST", "where": "method"}
+
+
+async def test_no_page_is_let_in(served: Served) -> None:
+    preflight = {"Origin": "https://example.com", "Access-Control-Request-Method": "POST"}
+    answer = await served.send("OPTIONS", EVENTS, **preflight)
+    assert answer.status == 405
+    assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "GET", "HEAD"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 
 from gateway.api import call
 from gateway.core.app import Limits
-from tests.device.served import APP, BATCH, EVENT, EVENTS, ITEM, Line, Served, serve
+from tests.device.served import APP, BATCH, CHANNELS, EVENT, EVENTS, ITEM, Line, Served, serve
 
 
 @pytest.fixture
@@ -100,12 +101,72 @@ async def test_a_client_may_wait_for_leave_to_send_its_body(served: Served) -> N
     assert (await line.answer())[0] == 200
 
 
+@pytest.mark.parametrize(("method", "path", "status"), [("POST", "/nowhere", 404), ("PUT", EVENTS, 405)])
+async def test_who_waits_for_leave_and_is_refused_instead_is_not_listened_to_any_more(
+    served: Served, method: str, path: str, status: int
+) -> None:
+    line = await served.connect()
+    await line.send(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\nExpect: 100-continue\r\n\r\n".encode())
+    answered, headers, _ = await line.answer()
+    # what the client sends next may be the body or another request: nobody can tell
+    assert (answered, headers.get("connection")) == (status, "close")
+
+
+async def test_another_expectation_is_none_of_ours(served: Served) -> None:
+    body = orjson.dumps(EVENT)
+    line = await served.connect()
+    await line.send(served.head("POST", EVENTS, body, f"Content-Length: {len(body)}", "Expect: a-miracle") + body)
+    assert (await line.answer())[0] == 200
+
+
+async def test_chunks_may_have_extensions_and_trailers_and_a_request_after_them(served: Served) -> None:
+    body = orjson.dumps(EVENT)
+    line = await served.connect()
+    await line.send(served.head("POST", EVENTS, body, "Transfer-Encoding: chunked"))
+    await line.send(b"%x;a=1\r\n%b\r\n0\r\nX-Trailer: 1\r\n\r\n" % (len(body), body) + served.head("GET", CHANNELS))
+    assert [(await line.answer())[0] for _ in range(2)] == [200, 200]
+    assert len(served.node.published) == 1
+
+
+async def test_a_body_in_a_coding_nobody_undoes_here_is_not_taken_for_what_it_holds(served: Served) -> None:
+    body = gzip.compress(orjson.dumps(EVENT))
+    line = await served.connect()
+    head = served.head("POST", EVENTS, body, "Transfer-Encoding: gzip, chunked")
+    await line.send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+    status, _, answer = await line.answer()
+    assert (status, answer["where"]) == (501, "Transfer-Encoding")
+    assert served.node.published == []
+
+
+@pytest.mark.parametrize(
+    "lines", [("Content-Length: 5", "Transfer-Encoding: chunked"), ("Content-Length: 2", "Content-Length: 3")]
+)
+async def test_a_body_of_two_lengths_is_refused_and_nothing_after_it_is_read(served: Served, lines: tuple[str, str]) -> None:
+    body = orjson.dumps(EVENT)
+    line = await served.connect()
+    await line.send(served.head("POST", EVENTS, body, *lines) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+    await line.send(served.head("GET", CHANNELS))
+    status, headers, _ = await line.answer()
+    assert (status, headers["connection"]) == (400, "close")
+    assert await line.is_closed()
+    assert served.node.published == []
+
+
+async def test_a_question_may_have_a_body_that_is_signed(served: Served) -> None:
+    line = await served.connect()
+    await line.send(served.head("GET", CHANNELS, b"{}", "Content-Length: 2") + b"{}" + served.head("GET", CHANNELS))
+    assert [(await line.answer())[0] for _ in range(2)] == [200, 200]
+    await line.send(served.head("GET", CHANNELS, b"", "Content-Length: 2") + b"{}")
+    status, _, answer = await line.answer()
+    assert (status, answer["where"]) == (401, "body_md5")
+
+
 async def test_a_body_that_does_not_come_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(call, "BODY_TIMEOUT_S", 0.01)
     line = await served.connect()
     await line.send(served.head("POST", EVENTS, b"{}", "Content-Length: 2") + b"{")
-    status, headers, _ = await line.answer()
-    assert (status, headers["connection"]) == (408, "close")
+    status, headers, answer = await line.answer()
+    assert (status, headers["connection"], answer["where"]) == (408, "close", "body")
 
 
 @pytest.mark.parametrize("start", [b"", b"1\r\n{\r\n"])

@@ -77,6 +77,10 @@ async def test_the_absolute_form_of_a_target(served: Served) -> None:
         b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /healthz HTTP/1.1\nHost: x\n\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n",
+        b"get /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
 async def test_what_is_not_http_is_told_so_in_json(served: Served, request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
@@ -87,6 +91,14 @@ async def test_what_is_not_http_is_told_so_in_json(served: Served, request_: byt
     assert (status, headers["connection"]) == (400, "close")
     assert caplog.records == []
     assert await line.is_closed()
+
+
+async def test_an_upgrade_to_something_else_is_ignored(served: Served) -> None:
+    line = await served.connect()
+    head = served.head("GET", CHANNELS)
+    for protocol in (b"h2c", b"websocket"):
+        await line.send(head.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % protocol))
+        assert (await line.answer())[0] == 200
 
 
 async def test_bytes_that_are_not_utf8_in_a_head(served: Served) -> None:

@@ -18,6 +18,7 @@ import aiohttp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tests import contract
 from tests.e2e.gateway_process import APP_ID, KEY, SECRET
 
 QUERY = "protocol=7&client=test&version=1.2"
@@ -192,6 +193,7 @@ class Backend:
         async with self._session.request(method, url, data=body or None, headers=headers) as answer:
             text = await answer.text()
             headers = {name.lower(): value for name, value in answer.headers.items()}
+            contract.check(method, self.path + path, answer.status, headers, json.loads(text))
             return answer.status, json.loads(text), headers
 
     async def publish(self, channels: str | list[str], name: str, data: str = "{}", **more: object) -> int:
