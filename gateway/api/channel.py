@@ -46,7 +46,7 @@ async def users(call: Call) -> dict[str, object]:
     """Answer who is on a presence channel, each user once."""
     name = _legal(call)
     if not kind_of(name).has_members:
-        raise RequestError(400, "only presence channels have users")
+        raise RequestError(400, "only presence channels have users: the name must begin with presence-", "channel")
     members = await call.node.tracker.members(call.app.id, name)
     return {"users": [{"id": member.user_id} for member in members]}
 
@@ -59,8 +59,10 @@ def counts(name: str, info: Set[str], occupancy: Occupancy) -> dict[str, object]
 
 
 def _legal(call: Call) -> str:
-    if not is_legal(call.name, call.app.limits.channel_name):
-        raise RequestError(400, "the path holds something that is not a channel name")
+    longest = call.app.limits.channel_name
+    if not is_legal(call.name, longest):
+        sentence = f"the path names no channel: it must have 1 to {longest} letters, digits and characters of _-=@,.;"
+        raise RequestError(400, sentence, "channel")
     return call.name
 
 

@@ -96,7 +96,7 @@ async def replay(call: Call) -> Answer:
     """Send again what the body names: one event, dead letters, or a range; the latter two a step at a time."""
     body = call.json()
     if not isinstance(body, dict):
-        raise RequestError(400, "the body must be a JSON object")
+        raise RequestError(400, "the body must be a JSON object", "body")
     _known(body, _REPLAY)
     ways = [name for name in ("event_id", "dead_letters") if name in body] or [name for name in _RANGE if name in body][:1]
     if len(ways) != 1:

@@ -55,7 +55,7 @@ def parse_event(body: object, app: App) -> Publication:
     twice counts once. Raises RequestError 400, or 413 where the data is too large; `where` is a path into the JSON, and
     `reason` one of `payload_too_large`, `invalid_channel`, `invalid_event`, `invalid_data`.
     """
-    event = _object(body, None)
+    event = _object(body, "body")
     return _publication(event, app, _channels(event, app.limits), "")
 
 
@@ -64,7 +64,7 @@ def parse_batch(body: object, app: App) -> list[Publication]:
 
     Each has one channel, and keeps the rules of `parse_event`, whose errors this raises with `where` such as `batch[3].data`.
     """
-    batch = _object(body, None).get("batch")
+    batch = _object(body, "body").get("batch")
     if not isinstance(batch, list):
         raise RequestError(400, "batch must be an array of events", "batch", reason="invalid_event")
     if not 1 <= len(batch) <= app.limits.batch:
@@ -118,9 +118,9 @@ def _publication(event: dict[str, object], app: App, channels: tuple[str, ...], 
     )
 
 
-def _object(value: object, where: str | None) -> dict[str, object]:
+def _object(value: object, where: str) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise RequestError(400, "a JSON object is expected here", where, reason="invalid_event")
+        raise RequestError(400, f"{where} must be a JSON object", where, reason="invalid_event")
     return cast(dict[str, object], value)
 
 

@@ -161,8 +161,8 @@ def test_info_is_a_list_in_a_string() -> None:
 
 @pytest.mark.parametrize("body", [None, [], "x", 7, True])
 def test_a_body_is_an_object(body: object) -> None:
-    assert facts(refusal(body)) == (400, None, "invalid_event")
-    assert facts(batch_refusal(body)) == (400, None, "invalid_event")
+    assert facts(refusal(body)) == (400, "body", "invalid_event")
+    assert facts(batch_refusal(body)) == (400, "body", "invalid_event")
 
 
 def test_the_limits_are_those_of_the_app() -> None:

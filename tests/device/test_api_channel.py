@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
+from gateway.core.auth import sign_request
 from gateway.core.error import RequestError
 from tests.device.served import CHANNELS, Served, serve
 
@@ -68,6 +70,26 @@ async def test_an_info_that_a_channel_cannot_have(served: Served, name: str, inf
     assert (answer.status, answer.json["where"]) == (400, "info")
 
 
+async def test_a_list_may_come_in_pieces_and_in_whatever_spelling(served: Served) -> None:
+    served.node.enter("presence-a", "u-1")
+    both = {"occupied": True, "user_count": 1}
+    path = f"{CHANNELS}/presence-a"
+    for own in (
+        "info=subscription_count&info=user_count",
+        "info[]=subscription_count&info[]=user_count",
+        "INFO=user_count,subscription_count",
+        "info=%75ser_count%2Csubscription_count",
+        "info=user_count,,user_count,",
+        "info=%20user_count",
+    ):
+        app, stamp = served.node.app("740213"), served.clock.epoch_ms() // 1000
+        pairs = [tuple(map(unquote, piece.split("="))) for piece in own.split("&")]
+        query = sign_request(app, method="GET", path=path, parameters=[(n.lower(), v) for n, v in pairs], now_s=stamp)
+        auth = "&".join(piece for piece in query.split("&") if piece.startswith("auth_"))
+        answer = await served.send("GET", f"{path}?{own}&{auth}")
+        assert (answer.status, answer.json) == (200, both), own
+
+
 async def test_users_are_listed_once_as_strings(served: Served) -> None:
     served.node.enter("presence-a", "u-1", "7", "u-1")
     assert (await served.ask("GET", f"{CHANNELS}/presence-a/users")).json == {"users": [{"id": "u-1"}, {"id": "7"}]}
@@ -76,8 +98,10 @@ async def test_users_are_listed_once_as_strings(served: Served) -> None:
 
 @pytest.mark.parametrize("name", ["a%20b", "%FF", "a%2Fb", "%23server-to-user-u", "a" * 165])
 async def test_a_path_with_something_else_than_a_channel(served: Served, name: str) -> None:
-    assert (await served.ask("GET", f"{CHANNELS}/{name}")).status == 400
-    assert (await served.ask("GET", f"{CHANNELS}/{name}/users")).status == 400
+    for path in (f"{CHANNELS}/{name}", f"{CHANNELS}/{name}/users"):
+        answer = await served.ask("GET", path)
+        assert (answer.status, answer.json["where"]) == (400, "channel")
+        assert "letters, digits and characters of _-=@,.;" in answer.json["error"]
 
 
 async def test_escaped_and_raw_path_are_the_same_channel(served: Served) -> None:

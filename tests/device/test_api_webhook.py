@@ -258,7 +258,7 @@ async def test_replay_by_number_by_id_by_cursor_and_by_time(served: Served, kit:
     ("body", "where", "sentence"),
     [
         ({}, None, 'name one of "event_id", "dead_letters" and a range'),
-        ([], None, "must be a JSON object"),
+        ([], "body", "must be a JSON object"),
         ({"event_id": "x", "dead_letters": "all"}, None, "name one of"),
         ({"event_id": 5}, "event_id", "must be a text"),
         ({"event_id": "x", "limit": 5}, "limit", "cannot be asked here"),
