@@ -1,0 +1,57 @@
+"""The real gateway against requests that schemathesis makes up from the description of its API, right ones and wrong ones."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from tests.e2e.client import Backend
+from tests.e2e.conftest import Connect
+from tests.e2e.gateway_process import APP_ID, KEY, SECRET, GatewayProcess, to_toml
+
+#: Not among them: whether all that fits a schema is accepted (a schema cannot say that an event must exist), and whether all
+#: that does not is refused (a request without a signature is signed on its way, and then it fits).
+CHECKS = (
+    "not_a_server_error status_code_conformance content_type_conformance response_headers_conformance "
+    "response_schema_conformance unsupported_method allow_header_conformance"
+)
+
+
+async def test_whatever_is_asked_is_answered_as_described(
+    gateway: GatewayProcess, backend: Backend, connect: Connect, tmp_path: Path
+) -> None:
+    await (await connect(gateway)).join("presence-room-7", "u-1")
+    event = (await backend.get("/webhooks/events"))["events"][0]
+    names = {"app_id": APP_ID, "endpoint": "all", "event_id": event["id"]}
+    hooks = Path(__file__).with_name("schemathesis_hooks.py")
+    config = {"hooks": str(hooks), "parameters": {f"path.{name}": value for name, value in names.items()}}
+    (tmp_path / "schemathesis.toml").write_text(to_toml(config))
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).parent / "schemathesis",
+        "run",
+        f"http://127.0.0.1:{gateway.port}/openapi.json",
+        f"--url=http://127.0.0.1:{gateway.port}",
+        f"--checks={','.join(CHECKS.split())}",
+        "--phases=examples,coverage,fuzzing",
+        "--max-examples=5",
+        "--generation-deterministic",
+        "--continue-on-failure",
+        "--request-timeout=10",
+        "--no-color",
+        cwd=tmp_path,
+        env={**os.environ, "API_ID": APP_ID, "API_KEY": KEY, "API_SECRET": SECRET},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(120):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    report = output.decode(errors="backslashreplace")
+    assert process.returncode == 0, report
+    # all of them were reached
+    assert "Tested: 16" in report, report
