@@ -55,7 +55,9 @@ def plain(secret: str, body: bytes) -> str:
 
 def standard(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
     """Return one signature of the Standard Webhooks scheme; raises ValueError if a `whsec_` secret is not base64."""
-    digest = hmac.new(key_of(secret), f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    # a stranger's header may hold surrogates, which stand for bytes that are not UTF-8
+    signed = f"{message_id}.{timestamp}.".encode("utf-8", "surrogatepass") + body
+    digest = hmac.new(key_of(secret), signed, hashlib.sha256).digest()
     return f"v1,{base64.b64encode(digest).decode()}"
 
 

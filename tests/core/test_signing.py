@@ -115,6 +115,8 @@ def test_an_old_secret_alone_is_not_enough_for_the_plain_header() -> None:
         ({"X-Webhook-Signature": "00"}, "X-Webhook-Signature does not match the body"),
         ({"X-Webhook-Signature": "é\udcff"}, "X-Webhook-Signature does not match the body"),
         ({"webhook-id": "evt_2"}, "webhook-signature does not match id, timestamp and body"),
+        ({"webhook-id": "evt_1\udcff"}, "webhook-signature does not match id, timestamp and body"),
+        ({"webhook-timestamp": "\ud83d"}, "webhook-signature does not match id, timestamp and body"),
         ({"webhook-timestamp": "1001"}, "webhook-signature does not match id, timestamp and body"),
         ({"webhook-signature": "v1,"}, "webhook-signature does not match id, timestamp and body"),
     ],
