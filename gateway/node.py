@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
+from gateway.bulletin import Bulletin
 from gateway.core import effect as fx
 from gateway.core import frame
 from gateway.core.admission import Handshake as Handshake
@@ -61,6 +62,7 @@ class Node:
         self._telemetry = telemetry
         self._chance = chance
         self._activity_timeout_s = activity_timeout_s
+        self._bulletin = Bulletin(recorder=recorder, clock=clock)
         self._tenants = {app.id: Tenant(app, self._lifecycle(app)) for app in apps}
         self._by_key = {tenant.app.key: tenant for tenant in self._tenants.values()}
         # A thousand connections may be lost in one turn of the loop, each with a hundred channels.
@@ -175,6 +177,11 @@ class Node:
         if tenant is not None and tenant.reads is not None and not tenant.reads.take(self._clock.monotonic()):
             raise RequestError(429, f"this app may ask {tenant.app.limits.reads} questions per second; try again later")
 
+    def cached(self, app_id: str, channel: str) -> tuple[str, int] | None:
+        """Return the data of the event that a cache channel keeps, and the whole seconds it has left; None: it keeps none."""
+        tenant = self._tenants.get(app_id)
+        return None if tenant is None else tenant.cache.content(channel, self._clock.monotonic())
+
     def reject(self, app_id: str, reason: str, channel: str | None, event: str | None, size: int) -> None:
         """Record that a publish over HTTP was refused; `reason` is one of the catalogue's."""
         tenant = self._tenants.get(app_id)
@@ -215,9 +222,10 @@ class Node:
         self._is_starting = False
 
     def tick(self) -> None:
-        """Let departures count whose linger is over; to be called several times a second."""
+        """Let departures count whose linger is over, and tell what had to wait; to be called several times a second."""
         now: Instant | None = None
         for tenant in self._tenants.values():
+            self._bulletin.tick(tenant)
             deadline = tenant.lifecycle.next_deadline()
             if deadline is None:
                 continue
@@ -354,9 +362,10 @@ class Node:
             self._broker.subscribe(tenant.app.id, channel)
         live.connection.offer(frame.wire(frame.subscription_succeeded(channel, diff.members)))
         if diff.member_added is not None:
-            self._offer_others(tenant, channel, frame.member_added(channel, diff.member_added), live.socket_id)
+            tenant.offer(channel, frame.member_added(channel, diff.member_added), live.socket_id)
         if tenant.lifecycle.wanted:
             self._recorder.record(tenant.lifecycle.subscribed(live.socket_id, diff, member, self._now()))
+        self._bulletin.entered(live, diff, member)
 
     def _leave(self, live: Live, channel: str, member: Member | None) -> None:
         self.tracker.leave(live.tenant.app.id, channel, live.socket_id, lambda diff: self._left(live, member, diff))
@@ -364,9 +373,10 @@ class Node:
     def _left(self, live: Live, member: Member | None, diff: Diff) -> None:
         tenant, channel = live.tenant, diff.channel
         if diff.member_removed is not None:
-            self._offer_others(tenant, channel, frame.member_removed(channel, diff.member_removed.user_id), live.socket_id)
+            tenant.offer(channel, frame.member_removed(channel, diff.member_removed.user_id), live.socket_id)
         if tenant.lifecycle.wanted:
             self._recorder.record(tenant.lifecycle.unsubscribed(live.socket_id, diff, member, self._now()))
+        self._bulletin.left(tenant, diff)
 
     def _closed(self, live: Live) -> None:
         assert live.ending is not None
@@ -387,33 +397,9 @@ class Node:
     # -- helpers ---------------------------------------------------------------------------------------------------
 
     def _deliver(self, tenant: Tenant, publication: Publication) -> dict[str, int]:
-        """The fan-out: one frame per channel, the same bytes to every subscriber, no object per subscriber."""
-        recipients: dict[str, int] = {}
-        left_out = publication.except_socket_id
-        for channel in publication.channels:
-            subscribers = tenant.hub.subscribers(channel)
-            count = len(subscribers)
-            if count:
-                user_id = publication.user_id if publication.from_client else None
-                data = frame.wire(frame.message(publication.event, channel, publication.data, user_id))
-                excluded = subscribers.get(left_out) if left_out is not None else None
-                if excluded is None:
-                    for connection in subscribers.values():
-                        connection.offer(data)
-                else:
-                    count -= 1
-                    for connection in subscribers.values():
-                        if connection is not excluded:
-                            connection.offer(data)
-            recipients[channel] = count
-            self._telemetry.deliveries += count
+        recipients = tenant.fan_out(publication, self._clock.monotonic())
+        self._telemetry.deliveries += sum(recipients.values())
         return recipients
-
-    def _offer_others(self, tenant: Tenant, channel: str, text: bytes, except_socket_id: str) -> None:
-        data = frame.wire(text)
-        for name, connection in tenant.hub.subscribers(channel).items():
-            if name != except_socket_id:
-                connection.offer(data)
 
     def _reject(
         self, tenant: Tenant, source: str, reason: str, channel: str | None, event: str | None, size: int, name: str | None

@@ -55,7 +55,8 @@ class Connection(Protocol):
 class Broker(Protocol):
     """Carries publications between nodes: at most once, in order per channel and origin.
 
-    Publications from other nodes come back through the callable given at construction; local ones never do.
+    Publications from other nodes come back through the callable given at construction; local ones never do. Those for channels
+    that keep their last event (`channel.caches`) come to every node, subscribed or not: each node keeps them.
     """
 
     def publish(self, publication: Publication) -> None:

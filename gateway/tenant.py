@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+from gateway.core import frame
 from gateway.core.app import App
+from gateway.core.cache import Cache
+from gateway.core.channel import caches
 from gateway.core.hub import Hub
 from gateway.core.lifecycle import Lifecycle
 from gateway.core.limit import TokenBucket
+from gateway.core.publication import Publication
 from gateway.core.session import Session
+from gateway.core.tally import Tally
 from gateway.ports import Connection
 
 
@@ -30,12 +35,15 @@ class Live:
 class Tenant:
     """An app with its live state on this node."""
 
-    __slots__ = ("_emptied", "app", "hub", "lifecycle", "lives", "publishes", "reads")
+    __slots__ = ("_emptied", "app", "cache", "hub", "lifecycle", "lives", "publishes", "reads", "tally")
 
     def __init__(self, app: App, lifecycle: Lifecycle) -> None:
         self.lifecycle = lifecycle
         self.hub: Hub[Connection] = Hub()
         self.lives: dict[str, Live] = {}
+        self.cache = Cache(app.cache_lifetime_s, app.limits.cache)
+        #: None: the app does not want its subscribers counted
+        self.tally: Tally | None = None
         self._emptied: asyncio.Future[None] | None = None
         self.adopt(app)
 
@@ -46,8 +54,46 @@ class Tenant:
         # A batch passes whole or not at all, so there must be room for the largest that is allowed.
         self.publishes = TokenBucket(limits.publishes, max(limits.publishes, limits.batch)) if limits.publishes else None
         self.reads = TokenBucket(limits.reads) if limits.reads else None
+        self.cache.configure(app.cache_lifetime_s, limits.cache)
+        self.tally = self.tally or Tally() if app.subscription_counts else None
         for live in self.lives.values():
             live.session.app = app
+
+    def fan_out(self, publication: Publication, now: float) -> dict[str, int]:
+        """Offer a publication to the subscribers on this node and let cache channels keep it; returns how many, by channel.
+
+        One frame per channel, the same bytes to every subscriber, no object per subscriber. `now` is monotonic seconds.
+        """
+        recipients: dict[str, int] = {}
+        left_out = publication.except_socket_id
+        user_id = publication.user_id if publication.from_client else None
+        for channel in publication.channels:
+            subscribers = self.hub.subscribers(channel)
+            count = len(subscribers)
+            keeps = not publication.from_client and caches(channel)
+            if count or keeps:
+                text = frame.message(publication.event, channel, publication.data, user_id)
+                if keeps:
+                    self.cache.keep(channel, text, now)
+                data = frame.wire(text)
+                excluded = subscribers.get(left_out) if left_out is not None else None
+                if excluded is None:
+                    for connection in subscribers.values():
+                        connection.offer(data)
+                else:
+                    count -= 1
+                    for connection in subscribers.values():
+                        if connection is not excluded:
+                            connection.offer(data)
+            recipients[channel] = count
+        return recipients
+
+    def offer(self, channel: str, text: bytes, but: str | None = None) -> None:
+        """Offer a frame (JSON text, UTF-8) to the channel's subscribers on this node; one socket id may be left out."""
+        data = frame.wire(text)
+        for name, connection in self.hub.subscribers(channel).items():
+            if name != but:
+                connection.offer(data)
 
     def remove(self, live: Live) -> None:
         """The connection is no more."""

@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "recorder": {"core", "ports", "telemetry"},
     "sweep": {"ports"},
     "tenant": {"core", "ports"},
-    "node": {"core", "ports", "telemetry", "recorder", "sweep", "tenant"},
+    "bulletin": {"core", "ports", "recorder", "tenant"},
+    "node": {"core", "ports", "telemetry", "recorder", "sweep", "tenant", "bulletin"},
     "transport": {"core", "ports", "node", "telemetry"},
     "desk": {"core", "ports", "telemetry"},
     "api": {"core", "ports", "node", "desk", "telemetry"},
@@ -50,7 +51,7 @@ CORE_MAY_USE = set(
     "itertools math operator re string struct types typing urllib zlib orjson".split()
 )
 
-LIVE_HALF = {"admission", "auth", "effect", "frame", "hub", "limit", "publication", "roster", "session"}
+LIVE_HALF = {"admission", "auth", "cache", "effect", "frame", "hub", "limit", "publication", "roster", "session", "tally"}
 WEBHOOK_HALF = {"circuit", "delivery", "endpoint", "format", "retry", "signing", "webhook"}
 
 FILES = sorted(ROOT.rglob("*.py"))

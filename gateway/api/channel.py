@@ -37,8 +37,8 @@ async def channel(call: Call) -> dict[str, object]:
     occupancy = await call.node.tracker.occupancy(call.app.id, name)
     answer: dict[str, object] = {"occupied": occupancy.subscribers > 0, **counts(name, info, occupancy)}
     if "cache" in info:
-        # null says that nothing is stored, and that is so: the node keeps no publication
-        answer["cache"] = None
+        kept = call.node.cached(call.app.id, name)
+        answer["cache"] = None if kept is None else {"data": kept[0], "ttl": kept[1]}
     return answer
 
 

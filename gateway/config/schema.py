@@ -138,6 +138,7 @@ LIMITS = Table(
         "presence_user_id": whole(1, 10_000),
         "presence_user_info": size(1, 64 * _MB),
         "channels_per_connection": whole(1, 1_000_000),
+        "cache": size(0, 64 * _GB),
         "message": size(_KB, 256 * _MB),
         "request": size(_KB, 256 * _MB),
     },
@@ -186,6 +187,8 @@ APP = Table(
         "enabled": flag(),
         "client_events": flag(),
         "linger": duration(0, _DAY),
+        "cache_lifetime": duration(1, _YEAR),
+        "subscription_counts": flag(),
         "allowed_origins": texts('a host such as "*.example.com", without scheme, port and path', _is_origin),
         "needs_protocol": flag(),
         "needs_tls": flag(),
@@ -223,6 +226,5 @@ NOT_YET = {
     "cluster": "running several nodes is",
     "user_signin": "user sign-in is",
     "watchlists": "watchlists are",
-    "subscription_counts": "subscription counts are",
     "authorised_connections": "authorised connections are",
 }

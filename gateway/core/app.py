@@ -31,6 +31,8 @@ class Limits:
     presence_user_info: int = 1_024
     #: channels one connection may hold; no hosted limit is published, this one bounds a hostile client's memory
     channels_per_connection: int = 1_000
+    #: kept events of the app's cache channels, all together with what keeping them takes; 0: none is kept
+    cache: int = 16_777_216
     #: one inbound WebSocket message, all fragments together. Room for a client event of full size whose data is escaped six-fold
     message: int = 65_536
     #: one HTTP request body: ten events of full size, escaped six-fold, with a hundred long channel names
@@ -48,6 +50,10 @@ class App:
     client_events: bool = True
     #: seconds a departure waits before it counts; 0 turns the wait off
     linger_s: float = 3.0
+    #: seconds for which a cache channel keeps its last event: the longest the protocol documents
+    cache_lifetime_s: float = 1_800.0
+    #: True: subscribers are told their number, on all channels but presence channels
+    subscription_counts: bool = False
     #: hosts (with * as a wildcard) whose pages may connect; a missing Origin is always allowed
     allowed_origins: tuple[str, ...] = ("*",)
     #: True: a full app answers 4004, which stops clients for good; False: 4100, come back later

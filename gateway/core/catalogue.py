@@ -122,6 +122,17 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType(
             "channel",
             (*_CHANNEL, _SPAN, *_MEMBER, _SUBSCRIBERS),
         ),
+        "channel.subscription_count": Entry(
+            "The number of a channel's subscribers changed; not of presence channels, and of more than 100 at most every 5 s. "
+            "Only with `subscription_counts = true`.",
+            "channel",
+            (*_CHANNEL, _SUBSCRIBERS),
+        ),
+        "channel.cache_miss": Entry(
+            "Somebody subscribed to a cache channel that has no event for him. Of several in a row only one in 10 s is told.",
+            "channel",
+            (*_CHANNEL, *_WHO, _SUBSCRIBERS),
+        ),
         "message.published": Entry(
             "An event was accepted over HTTP and sent to the subscribers of a channel.", "channel", (*_MESSAGE, _PAYLOAD)
         ),

@@ -46,6 +46,11 @@ def kind_of(name: str) -> Kind:
     raise AssertionError("the last row matches everything")
 
 
+def caches(name: str) -> bool:
+    """Tell whether the channel keeps its last event; asked for each publication, so most names must end the question early."""
+    return "cache-" in name and kind_of(name).caches
+
+
 def is_legal(name: str, max_length: int = 164) -> bool:
     """Tell whether a channel may have this name, for subscribing and for publishing (Pusher protocol: channel names)."""
     return len(name) <= max_length and _LEGAL.fullmatch(name) is not None

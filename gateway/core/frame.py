@@ -214,6 +214,17 @@ def member_removed(channel: str, user_id: str) -> bytes:
     return message("pusher_internal:member_removed", channel, orjson.dumps({"user_id": user_id}).decode())
 
 
+def cache_miss(channel: str) -> bytes:
+    """Return the news for one subscriber that a cache channel has nothing for him."""
+    return message("pusher:cache_miss", channel, _EMPTY_OBJECT)
+
+
+def subscription_count(channel: str, subscribers: int) -> bytes:
+    """Return the news, for all subscribers, of how many they are."""
+    data = orjson.dumps({"subscription_count": subscribers})
+    return message("pusher_internal:subscription_count", channel, data.decode())
+
+
 def message(event: str, channel: str, data: str, user_id: str | None = None) -> bytes:
     """Return a channel event as its subscribers get it; `data` is passed on unread, `user_id` only on presence channels."""
     if user_id is None:

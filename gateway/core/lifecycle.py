@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from gateway.core.channel import kind_of
+from gateway.core.facts import channel_facts as _data
+from gateway.core.facts import who as _who
 from gateway.core.ident import Ids
 from gateway.core.limit import size_of
 from gateway.core.linger import Departures, Stay
@@ -235,6 +236,12 @@ class Lifecycle:
             presence.users[member.user_id] = added
             self._begin("channel.member_added", added, _data(diff.channel, diff.subscribers, who, added.span), now, records)
 
+    def noticed(self, kind: str, channel: str, subscribers: int, who: Mapping[str, object], now: Instant) -> Sequence[Record]:
+        """Something about a channel that begins and ends nothing: `channel.cache_miss`, `channel.subscription_count`."""
+        if kind not in self.wanted:
+            return _NOTHING
+        return (self._event(kind, self._channel(channel), _data(channel, subscribers, who), now, channel),)
+
     # -- messages ----------------------------------------------------------------------------------------------------
 
     def published(self, publication: Publication, recipients: Mapping[str, int], now: Instant) -> Sequence[Record]:
@@ -446,20 +453,3 @@ class Lifecycle:
     def _learn_user(self, socket_id: str, member: Member | None) -> None:
         if member is not None and (connection := self._connections.get(socket_id)):
             connection.facts.setdefault("user_id", member.user_id)
-
-
-def _who(socket_id: str, member: Member | None) -> dict[str, object]:
-    return {"socket_id": socket_id} if member is None else {"socket_id": socket_id, "user_id": member.user_id}
-
-
-def _data(channel: str, subscribers: int, who: Mapping[str, object], span: str | None = None) -> dict[str, object]:
-    """Return what every event of a channel tells."""
-    kind = kind_of(channel)
-    data: dict[str, object] = {"channel": channel, "type": kind.type}
-    if kind.caches:
-        data["cache"] = True
-    if span is not None:
-        data["span"] = span
-    data.update(who)
-    data["subscribers"] = subscribers
-    return data

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.core.channel import KINDS, is_legal, kind_of
+from gateway.core.channel import KINDS, caches, is_legal, kind_of
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.prefix or "anything else")
@@ -33,3 +35,8 @@ def test_the_length_has_an_exact_border() -> None:
     assert not is_legal("a" * 165)
     assert is_legal("a" * 200, 200)
     assert not is_legal("a" * 201, 200)
+
+
+@given(st.text(max_size=40) | st.sampled_from(["private-", "presence-", "private-encrypted-", ""]).map(lambda p: p + "cache-a"))
+def test_a_channel_caches_as_its_kind_says(name: str) -> None:
+    assert caches(name) == kind_of(name).caches

@@ -752,3 +752,14 @@ def test_the_ledger_balances_whatever_happens(history: list[tuple[Any, ...]], li
     world.check()
     assert world.outbox == {}
     assert world.life.next_deadline() is None
+
+
+# -- what begins and ends nothing
+
+
+def test_what_is_noticed_of_a_channel_is_told_if_somebody_wants_it() -> None:
+    cycle = lifecycle(["channel.cache_miss"])
+    (told,) = events(cycle.noticed("channel.cache_miss", LOUNGE, 2, {"socket_id": "1.2"}, at(0)))
+    assert (told.kind, told.channel, told.subject) == ("channel.cache_miss", LOUNGE, f"1001/channel/{LOUNGE}")
+    assert told.data == {"channel": LOUNGE, "type": "presence", "cache": True, "socket_id": "1.2", "subscribers": 2}
+    assert cycle.noticed("channel.subscription_count", ROOM, 2, {}, at(0)) == ()

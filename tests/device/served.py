@@ -49,6 +49,8 @@ class FakeNode(Node):
         self.rejected: list[tuple[str, str, str | None, str | None, int]] = []
         self.reasons: list[str] = []
         self.socket_ids = count(1)
+        #: what cache channels keep: data and seconds left
+        self.kept: dict[str, tuple[str, int]] = {}
         #: what `admit_read` raises
         self.read_refusal: RequestError | None = None
         #: what `publish` returns, or raises
@@ -62,6 +64,9 @@ class FakeNode(Node):
             raise self.outcome
         self.published += publications
         return self.outcome
+
+    def cached(self, app_id: str, channel: str) -> tuple[str, int] | None:
+        return self.kept.get(channel)
 
     def admit_read(self, app_id: str) -> None:
         if self.read_refusal is not None:

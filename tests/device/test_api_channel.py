@@ -62,6 +62,9 @@ async def test_one_channel(served: Served) -> None:
     assert await ask("presence-a", info="user_count,subscription_count") == {"occupied": True, "user_count": 2}
     assert await ask("presence-b", info="user_count") == {"occupied": False, "user_count": 0}
     assert await ask("cache-a", info="cache") == {"occupied": True, "cache": None}
+    served.node.kept["private-cache-b"] = ('{"eur":3}', 1742)
+    answer = await ask("private-cache-b", info="cache,subscription_count")
+    assert answer == {"occupied": False, "subscription_count": 0, "cache": {"data": '{"eur":3}', "ttl": 1742}}
 
 
 @pytest.mark.parametrize(("name", "info"), [("orders", "user_count"), ("orders", "cache"), ("orders", "members")])

@@ -103,13 +103,13 @@ ENCODED: dict[str, Callable[[], bytes]] = {
     "event": lambda: frame.message("order-created", "orders", '{"id":17}'),
     "event, text that is not JSON": lambda: frame.message("note", "orders", "plain text"),
     "client event, presence": lambda: frame.message("client-typing", "presence-room-7", '{"on":true}', "u-17"),
+    "subscription_count": lambda: frame.subscription_count("orders", 3),
+    "cache_miss": lambda: frame.cache_miss("cache-prices"),
     "client event refused": lambda: frame.error(4301, "rate limit"),
 }
 #: frames of which the gateway has no encoder: it probes with protocol pings, and these features are not there yet
 NOT_SENT = {
     "ping",
-    "subscription_count",
-    "cache_miss",
     "signin_success",
     "server to user",
     "watchlist events",
