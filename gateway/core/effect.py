@@ -75,7 +75,8 @@ class Rejected:
     """Record that a client event was refused; `reason` is one of the `message.rejected` reasons of the catalogue."""
 
     reason: str
-    channel: str
+    #: None: it named none
+    channel: str | None
     event: str
     size: int
 

@@ -72,6 +72,8 @@ class BadFrame:
 
     sentence: str
     counts: bool = False
+    #: of what was meant for a client event: its channel, if it names one, its name, and the `message.rejected` reason
+    event: tuple[str | None, str, str] | None = None
 
 
 ClientFrame = Ping | Pong | SubscribeRequest | UnsubscribeRequest | ClientEvent | Unknown | BadFrame
@@ -103,7 +105,7 @@ def decode(text: str) -> ClientFrame:
 def _client_event(event: str, frame: dict[str, Any]) -> ClientFrame:
     channel = frame.get("channel")
     if not isinstance(channel, str):
-        return BadFrame("channel of a client event must be a string")
+        return BadFrame("channel of a client event must be a string", event=(None, event, "invalid_channel"))
     data = frame.get("data", _EMPTY_OBJECT)
     if isinstance(data, str):
         return ClientEvent(event, channel, data)
@@ -111,7 +113,7 @@ def _client_event(event: str, frame: dict[str, Any]) -> ClientFrame:
         return ClientEvent(event, channel, orjson.dumps(data).decode())
     except orjson.JSONEncodeError:
         # orjson reads JSON that is nested more deeply than it writes
-        return BadFrame("data of a client event is nested too deeply")
+        return BadFrame("data of a client event is nested too deeply", event=(channel, event, "invalid_data"))
 
 
 def _ping(_frame: dict[str, Any]) -> ClientFrame:

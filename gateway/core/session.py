@@ -221,7 +221,12 @@ class Session:
             self._bad_frames += 1
             if self._bad_frames > MOST_BAD_FRAMES:
                 return (Close(_POLICY_VIOLATION, f"more than {MOST_BAD_FRAMES} messages that are no frames"),)
-        return (_error(frame.sentence),)
+        if frame.event is None:
+            return (_error(frame.sentence),)
+        channel, event, reason = frame.event
+        limits = self.app.limits
+        channel = None if channel is None else _cut(channel, limits.channel_name)
+        return (_error(frame.sentence), Rejected(reason, channel, _cut(event, limits.event_name), 0))
 
 
 def member_of(channel_data: str | None, limits: Limits) -> Member | str:

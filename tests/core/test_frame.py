@@ -171,7 +171,7 @@ def test_client_event_data_nested_too_deeply_is_refused_not_raised() -> None:
 @pytest.mark.parametrize("channel", ["", ',"channel":null', ',"channel":7', ',"channel":["private-c"]'])
 def test_a_client_event_needs_a_channel(channel: str) -> None:
     bad = decode(f'{{"event":"client-x"{channel}}}')
-    assert bad == BadFrame("channel of a client event must be a string")
+    assert bad == BadFrame("channel of a client event must be a string", event=(None, "client-x", "invalid_channel"))
 
 
 @pytest.mark.parametrize(

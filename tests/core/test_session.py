@@ -545,3 +545,10 @@ def test_whatever_comes_the_session_holds_what_its_effects_say(app: App, steps: 
         assert dict(session.channels) == held
         assert len(held) <= app.limits.channels_per_connection
     assert authenticated == session.authenticated
+
+
+def test_what_was_meant_for_a_client_event_is_recorded_as_refused() -> None:
+    harness = Harness(with_limits(event_name=10))
+    assert rejection(harness.send('{"event":"client-123456"}')) == Rejected("invalid_channel", None, "client-123…", 0)
+    deep = '{"event":"client-e","channel":"private-c","data":' + "[" * 1000 + "]" * 1000 + "}"
+    assert rejection(harness.send(deep)) == Rejected("invalid_data", "private-c", "client-e", 0)
