@@ -166,6 +166,8 @@ class _Replay:
                     self.wrong.append(f"{at}: {socket_id} is subscribed to {data['channel']} already")
                 self.subscribers[data["channel"]][socket_id] = data.get("user_id")
                 self.count(at, data)
+            case "channel.cache_miss" | "channel.subscription_count":
+                self.count(at, data)
             case "channel.unsubscribed":
                 if socket_id not in self.subscribers[data["channel"]]:
                     self.wrong.append(f"{at}: {socket_id} is not subscribed to {data['channel']}")

@@ -50,6 +50,9 @@ await obey({
     const { members, count, me } = clients.get(who).channel(channel).members;
     return { members, count, me };
   },
+  count({ who = "a", channel }) {
+    return clients.get(who).channel(channel).subscriptionCount;
+  },
   disconnect({ who = "a" }) {
     clients.get(who).disconnect();
   },

@@ -148,6 +148,50 @@ async def test_the_pusher_sdks_accept_the_pusher_format(
         assert await script.ask("standard", secret=HOOK_SECRET, **told) is True
 
 
+async def test_what_only_the_pusher_format_and_its_settings_have(
+    inbox: Inbox, start_gateway: StartGateway, connect: Connect, run_node: RunNode
+) -> None:
+    endpoints = [inbox.endpoint("old", "pusher"), inbox.endpoint("router", "cloudevents", events=["channel.cache_miss"])]
+    gateway = await start_gateway(app(webhooks=endpoints, subscription_counts=True))
+    first, second = await connect(gateway), await connect(gateway)
+    await first.subscribe("cache-prices")
+    await second.subscribe("cache-prices")
+    await second.unsubscribe("cache-prices")
+    await first.unsubscribe("cache-prices")
+    await first.join("presence-cache-room", "u-1")
+    await first.unsubscribe("presence-cache-room")
+    for client in (first, second):
+        await client.settle()
+        await client.close()
+    assert await gateway.stop() == 0
+    events = [event for hook in inbox.accepted("/old") for event in pusher_events(hook)]
+    assert [event for event in events if event["channel"] == "cache-prices"] == [
+        {"name": "channel_occupied", "channel": "cache-prices"},
+        {"name": "cache_miss", "channel": "cache-prices"},
+        {"name": "subscription_count", "channel": "cache-prices", "subscription_count": 1},
+        {"name": "subscription_count", "channel": "cache-prices", "subscription_count": 2},
+        {"name": "subscription_count", "channel": "cache-prices", "subscription_count": 1},
+        {"name": "channel_vacated", "channel": "cache-prices"},
+        {"name": "subscription_count", "channel": "cache-prices", "subscription_count": 0},
+    ]
+    assert [event["name"] for event in events if event["channel"] == "presence-cache-room"] == [
+        "channel_occupied",
+        "member_added",
+        "cache_miss",
+        "member_removed",
+        "channel_vacated",
+    ]
+    script = await run_node("formats.mjs")
+    for hook in inbox.accepted("/old"):
+        told = {"body": hook.body.decode(), "headers": hook.headers}
+        assert await script.ask("pusher", key=KEY, secret=SECRET, **told) == hook.json["events"]
+    routed = [from_structured_event(HTTPMessage(hook.headers, hook.body), JSONFormat()) for hook in inbox.accepted("/router")]
+    assert [(one.get_type(), one.get_subject()) for one in routed] == [
+        ("dev.rawpush.channel.cache_miss", "cache-prices"),
+        ("dev.rawpush.channel.cache_miss", "presence-cache-room"),
+    ]
+
+
 async def test_what_piled_up_travels_together_but_for_encrypted_channels(
     inbox: Inbox, start_gateway: StartGateway, connect: Connect
 ) -> None:

@@ -6,6 +6,8 @@ import secrets
 import signal
 from base64 import b64encode
 
+import pytest
+
 from tests.e2e.chromium import Tab
 from tests.e2e.client import Backend
 from tests.e2e.conftest import Connect, RunScript, StartGateway
@@ -80,6 +82,53 @@ async def test_encrypted_from_end_to_end(gateway: GatewayProcess, run_script: Ru
     assert (await script.expect("event", channel=channel, event="balance"))["data"] == {"balance": 12}
     published = await receiver.one("message.published", channel=channel)
     assert "ciphertext" in published.data["data"]
+
+
+@pytest.mark.parametrize("channel", ["cache-p", "private-cache-p", "presence-cache-p", "private-encrypted-cache-p"])
+async def test_cache_channels_of_every_kind(
+    gateway: GatewayProcess, run_script: RunScript, receiver: Receiver, channel: str
+) -> None:
+    script = await start(run_script, gateway, masterKey=b64encode(secrets.token_bytes(32)).decode())
+    for who in ("early", "late"):
+        script.send("connect", who=who, key=KEY, port=gateway.port, member={"user_id": who})
+    script.send("subscribe", who="early", channel=channel)
+    await script.expect("event", who="early", channel=channel, event=SUCCEEDED)
+    await script.expect("event", who="early", channel=channel, event="pusher:cache_miss")
+    miss = await receiver.one("channel.cache_miss", channel=channel)
+    assert miss.data["cache"] is True
+    for price in (3, 4):
+        assert await script.ask("publish", channel=channel, event="price", data={"eur": price}) == 200
+        heard = await script.expect("event", who="early", channel=channel, event="price")
+        assert heard["data"] == {"eur": price}
+    script.send("subscribe", who="late", channel=channel)
+    await script.expect("event", who="late", channel=channel, event=SUCCEEDED)
+    heard = await script.expect("event", who="late", channel=channel, event="price")
+    assert heard["data"] == {"eur": 4}
+    # It was for the late one alone, and he was not told of a miss.
+    assert [message for message in script.messages if message.get("event") in ("price", "pusher:cache_miss")] == [
+        {"type": "frame", "who": who, "event": event}
+        for who, event in [("early", "pusher:cache_miss"), ("early", "price"), ("early", "price"), ("late", "price")]
+    ]
+
+
+async def test_subscription_counts(start_gateway: StartGateway, run_script: RunScript, receiver: Receiver) -> None:
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint()], subscription_counts=True))
+    script = await start(run_script, gateway)
+    for number, who in enumerate(("a", "b"), 1):
+        script.send("connect", who=who, key=KEY, port=gateway.port)
+        script.send("subscribe", who=who, channel="private-orders")
+        told = await script.expect("event", who=who, channel="private-orders", event="pusher:subscription_count")
+        assert told["data"] == {"subscription_count": number}
+    told = await script.expect("event", who="a", event="pusher:subscription_count")
+    assert told["data"] == {"subscription_count": 2}
+    assert await script.ask("count", who="a", channel="private-orders") == 2
+    script.send("disconnect", who="b")
+    told = await script.expect("event", who="a", event="pusher:subscription_count")
+    assert told["data"] == {"subscription_count": 1}
+    assert await script.ask("count", who="a", channel="private-orders") == 1
+    script.send("disconnect", who="a")
+    for subscribers in (1, 2, 1, 0):
+        await receiver.one("channel.subscription_count", channel="private-orders", subscribers=subscribers)
 
 
 async def test_a_refused_subscription_is_heard_of(gateway: GatewayProcess, run_script: RunScript, receiver: Receiver) -> None:
