@@ -360,6 +360,7 @@ class Node:
             return
         if tenant.hub.subscribe(channel, live.socket_id, live.connection):
             self._broker.subscribe(tenant.app.id, channel)
+        self._carry_out_all(live, live.session.entered(channel))
         live.connection.offer(frame.wire(frame.subscription_succeeded(channel, diff.members)))
         if diff.member_added is not None:
             tenant.offer(channel, frame.member_added(channel, diff.member_added), live.socket_id)

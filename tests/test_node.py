@@ -268,6 +268,21 @@ async def test_a_full_presence_channel_refuses_and_forgets() -> None:
         assert [frame["event"] for frame in to_bob.frames()] == ["pusher_internal:subscription_succeeded"]
 
 
+async def test_what_was_refused_has_not_authenticated() -> None:
+    async for house in furnished(replace(APP, limits=Limits(presence_members=1))):
+        (ada, _), (bob, _) = house.connect(), house.connect()
+        house.join(ada, "presence-room", "ada")
+        await house.events()
+        house.join(bob, "presence-room", "bob")
+        house.outbox.full = True
+        house.join(bob, "private-c")
+        assert await house.kinds() == []
+        assert not bob.session.authenticated
+        house.outbox.full = False
+        house.join(bob, "private-c")
+        assert (await house.kinds())[0] == "connection.authenticated"
+
+
 async def test_nobody_listening_costs_nothing() -> None:
     async for house in furnished(events=()):
         live, _ = house.connect()

@@ -22,7 +22,8 @@ class Reply:
 class Subscribe:
     """Enter the channel; the node answers the client, since only the roster knows the members.
 
-    If the roster refuses (channel full), the node calls `Session.revoke` and carries out what it returns.
+    If the roster refuses (channel full), the node calls `Session.revoke`, else `Session.entered`, and carries out what that
+    returns.
     """
 
     channel: str

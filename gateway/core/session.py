@@ -49,7 +49,7 @@ class Session:
     def __init__(self, app: App, socket_id: str) -> None:
         self.app = app
         self.socket_id = socket_id
-        #: whether a signature of this connection has been verified
+        #: whether a signature of this connection has been verified, and what it was for was granted
         self.authenticated = False
         # most connections send no events and make no mistakes, and there are many of them: what few need is made late
         self._channels: dict[str, Member | None] | None = None
@@ -84,6 +84,16 @@ class Session:
                 return (_error(f"unknown event {_cut(frame.event, 100)}"),)
             case _:
                 return _NOTHING
+
+    def entered(self, channel: str) -> Sequence[Effect]:
+        """The roster let this connection in: return what must be recorded before its subscription.
+
+        Only now does its signature count as verified: what was refused after all has proved nothing.
+        """
+        if self.authenticated or not kind_of(channel).needs_auth:
+            return _NOTHING
+        self.authenticated = True
+        return (Authenticated(channel),)
 
     def revoke(self, channel: str, sentence: str = "") -> Sequence[Effect]:
         """Forget a channel that was refused after all, and return what tells the client; of one not held, nothing.
@@ -121,7 +131,7 @@ class Session:
             return _refused(channel, "LimitReached", sentence, 4100)
         kind = kind_of(channel)
         if not kind.needs_auth:
-            return self._hold(channel, None, ())
+            return self._hold(channel, None)
 
         wrong = channel_signature_error(self.app, self.socket_id, channel, request.auth, request.channel_data)
         if wrong is not None:
@@ -133,16 +143,13 @@ class Session:
             if isinstance(found, str):
                 return _refused(channel, "InvalidData", found, 400)
             member = found
-        if self.authenticated:
-            return self._hold(channel, member, ())
-        self.authenticated = True
-        return self._hold(channel, member, (Authenticated(channel),))
+        return self._hold(channel, member)
 
-    def _hold(self, channel: str, member: Member | None, before: tuple[Effect, ...]) -> Sequence[Effect]:
+    def _hold(self, channel: str, member: Member | None) -> Sequence[Effect]:
         if self._channels is None:
             self._channels = {}
         self._channels[channel] = member
-        return (*before, Subscribe(channel, member))
+        return (Subscribe(channel, member),)
 
     def _unsubscribe(self, channel: str) -> Sequence[Effect]:
         if channel not in self.channels:
