@@ -34,6 +34,7 @@ from gateway.sweep import Sweep
 from gateway.telemetry import Telemetry
 from gateway.tenant import Live as Live
 from gateway.tenant import Tenant
+from gateway.user import Users
 
 
 class Node:
@@ -67,6 +68,15 @@ class Node:
         self._by_key = {tenant.app.key: tenant for tenant in self._tenants.values()}
         # A thousand connections may be lost in one turn of the loop, each with a hundred channels.
         self._departures = Sweep(clock, defer)
+        self.users = Users(
+            tenants=self._tenants,
+            broker=broker,
+            tracker=tracker,
+            recorder=recorder,
+            clock=clock,
+            departures=self._departures,
+            kick=self.kick,
+        )
         self._is_starting = True
         self._is_draining = False
 
@@ -99,6 +109,7 @@ class Node:
         connection.offer(frame.wire(frame.established(name, self._activity_timeout_s)))
         if tenant.lifecycle.wanted:
             self._recorder.record(tenant.lifecycle.opened(name, handshake.facts(), now))
+        self.users.opened(live)
         return live
 
     def receive(self, live: Live, text: str) -> None:
@@ -131,6 +142,7 @@ class Node:
             if tenant.hub.unsubscribe(channel, live.socket_id):
                 self._broker.unsubscribe(tenant.app.id, channel)
             self._departures.add(partial(self._leave, live, channel, member))
+        self.users.lost(live)
         self._departures.add(partial(self._closed, live))
 
     # -- what the API says -----------------------------------------------------------------------------------------
@@ -223,6 +235,7 @@ class Node:
 
     def tick(self) -> None:
         """Let departures count whose linger is over, and tell what had to wait; to be called several times a second."""
+        self.users.tick()
         now: Instant | None = None
         for tenant in self._tenants.values():
             self._bulletin.tick(tenant)
@@ -263,6 +276,7 @@ class Node:
                 continue
             tenant.adopt(app)
             self._recorder.record(tenant.lifecycle.reconfigure(self._wanted(app), app.linger_s))
+            self.users.reconfigured(tenant)
             if not app.enabled:
                 for live in list(tenant.lives.values()):
                     self.kick(live, Code.APP_DISABLED, "this app is disabled", "app_disabled")
@@ -329,7 +343,13 @@ class Node:
                 if tenant.hub.unsubscribe(channel, live.socket_id):
                     self._broker.unsubscribe(tenant.app.id, channel)
                 self._leave(live, channel, member)
+            case fx.SignIn(before=before):
+                if self._has_no_room(tenant):
+                    self._carry_out_all(live, live.session.refuse_sign_in(before))
+                else:
+                    self.users.sign_in(live, effect)
             case fx.Authenticated(channel):
+                tenant.probation.end(live.socket_id)
                 self._recorder.record(tenant.lifecycle.authenticated(live.socket_id, channel, self._now()))
             case fx.AuthFailed(channel, reason):
                 self._telemetry.frames_refused += 1

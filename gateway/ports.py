@@ -5,7 +5,7 @@ The contract stands here and the suites in `tests/conformance` hold every implem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -86,6 +86,9 @@ class Tracker(Protocol):
     Changes to one channel take effect, and are answered, in the order of the calls. `then` is called exactly once per call
     with the diff: by a tracker that never leaves the process before the call returns, by others later, on the event loop.
     The questions are async because others may have to ask.
+
+    A user who signs in enters the channel `#server-to-user-ID`: it is occupied while he is online on any node. Channels
+    whose name begins with `#` are the gateway's own, and `channels` leaves them out.
     """
 
     def enter(
@@ -96,6 +99,10 @@ class Tracker(Protocol):
 
     def leave(self, app_id: str, channel: str, socket_id: str, then: Callable[[Diff], None]) -> None:
         """A connection left; one that was not there changes nothing (a diff without changes)."""
+        ...
+
+    def occupied(self, app_id: str, channels: Sequence[str], then: Callable[[Set[str]], None]) -> None:
+        """Ask which of the channels have a subscriber; answered in order with the changes, `then` called as for those."""
         ...
 
     async def channels(self, app_id: str, prefix: str = "") -> Mapping[str, Occupancy]:

@@ -11,9 +11,11 @@ from gateway.core.channel import caches
 from gateway.core.hub import Hub
 from gateway.core.lifecycle import Lifecycle
 from gateway.core.limit import TokenBucket
+from gateway.core.probation import Probation
 from gateway.core.publication import Publication
 from gateway.core.session import Session
 from gateway.core.tally import Tally
+from gateway.core.watchlist import Watchlists
 from gateway.ports import Connection
 
 
@@ -35,11 +37,25 @@ class Live:
 class Tenant:
     """An app with its live state on this node."""
 
-    __slots__ = ("_emptied", "app", "cache", "hub", "lifecycle", "lives", "publishes", "reads", "tally")
+    __slots__ = (
+        "_emptied",
+        "app",
+        "cache",
+        "hub",
+        "lifecycle",
+        "lives",
+        "probation",
+        "publishes",
+        "reads",
+        "tally",
+        "watchlists",
+    )
 
     def __init__(self, app: App, lifecycle: Lifecycle) -> None:
         self.lifecycle = lifecycle
         self.hub: Hub[Connection] = Hub()
+        self.watchlists: Watchlists[Connection] = Watchlists()
+        self.probation = Probation()
         self.lives: dict[str, Live] = {}
         self.cache = Cache(app.cache_lifetime_s, app.limits.cache)
         #: None: the app does not want its subscribers counted

@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "sweep": {"ports"},
     "tenant": {"core", "ports"},
     "bulletin": {"core", "ports", "recorder", "tenant"},
-    "node": {"core", "ports", "telemetry", "recorder", "sweep", "tenant", "bulletin"},
+    "user": {"core", "ports", "recorder", "sweep", "tenant"},
+    "node": {"core", "ports", "telemetry", "recorder", "sweep", "tenant", "bulletin", "user"},
     "transport": {"core", "ports", "node", "telemetry"},
     "desk": {"core", "ports", "telemetry"},
     "api": {"core", "ports", "node", "desk", "telemetry"},
@@ -51,7 +52,22 @@ CORE_MAY_USE = set(
     "itertools math operator re string struct types typing urllib zlib orjson".split()
 )
 
-LIVE_HALF = {"admission", "auth", "cache", "effect", "frame", "hub", "limit", "publication", "roster", "session", "tally"}
+LIVE_HALF = {
+    "admission",
+    "auth",
+    "cache",
+    "effect",
+    "frame",
+    "hub",
+    "limit",
+    "probation",
+    "publication",
+    "roster",
+    "session",
+    "tally",
+    "user",
+    "watchlist",
+}
 WEBHOOK_HALF = {"circuit", "delivery", "endpoint", "format", "retry", "signing", "webhook"}
 
 FILES = sorted(ROOT.rglob("*.py"))

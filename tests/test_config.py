@@ -90,6 +90,13 @@ def test_an_endpoint_of_the_pusher_format_is_signed_with_its_app_s_secret(file: 
     assert "s3cret-of-the-app" not in repr(config)
 
 
+def test_what_users_may_do(file: Path) -> None:
+    text = "user_signin = false\nwatchlists = false\nauthorised_connections = true\nauthorisation_timeout = '1m'\n"
+    app = loaded(file, APP + text + "[apps.limits]\nwatchlist = 7\n").apps[0].app
+    assert (app.user_signin, app.watchlists, app.limits.watchlist) == (False, False, 7)
+    assert (app.authorised_connections, app.authorisation_timeout_s) == (True, 60.0)
+
+
 def test_where_webhooks_may_go(file: Path) -> None:
     fence = "[delivery]\nallow_private = false\nrefuse_networks = ['203.0.113.0/24']\nallow_networks = ['fd00::/8']\n"
     delivery = loaded(file, fence + APP, {"RAWPUSH_DELIVERY__REFUSE_NETWORKS": "10.0.0.0/8, 192.0.2.0/24"}).delivery
@@ -121,7 +128,11 @@ def test_no_secret_shows_in_the_repr(file: Path) -> None:
             "[admin]\nport = 1\n" + APP,
             "config.toml:1: admin: unknown setting: the admin port and the dashboard are not in this version",
         ),
-        (APP + "user_signin = true", "config.toml:5: apps[0].user_signin: unknown setting: user sign-in is not in this version"),
+        (
+            APP + "enable_user_authentication = true",
+            'config.toml:5: apps[0].enable_user_authentication: unknown setting: it is called "user_signin"',
+        ),
+        (APP + "authorisation_timeout = '0s'", "config.toml:5: apps[0].authorisation_timeout: must be"),
         (APP + "lingr = '1s'", 'config.toml:5: apps[0].lingr: unknown setting; did you mean "linger"?'),
         (APP + "app_id = '1'", 'config.toml:5: apps[0].app_id: unknown setting: it is called "id"'),
         (APP + "timeout = '1s'", "config.toml:5: apps[0].timeout: unknown setting here: it belongs in [[apps.webhooks]]"),

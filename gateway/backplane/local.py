@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from gateway.core.publication import Publication
 from gateway.core.roster import Diff, Member, Roster
@@ -28,16 +28,22 @@ class LocalTracker:
 
     def __init__(self) -> None:
         self._rosters: defaultdict[str, Roster] = defaultdict(Roster)
+        # apart, so that a list of all channels need not pass over them
+        self._own: defaultdict[str, Roster] = defaultdict(Roster)
 
     def enter(
         self, app_id: str, channel: str, socket_id: str, member: Member | None, max_members: int, then: Callable[[Diff], None]
     ) -> None:
         """See `Tracker.enter`."""
-        then(self._rosters[app_id].enter(channel, socket_id, member, max_members))
+        then(self._roster(app_id, channel).enter(channel, socket_id, member, max_members))
 
     def leave(self, app_id: str, channel: str, socket_id: str, then: Callable[[Diff], None]) -> None:
         """See `Tracker.leave`."""
-        then(self._rosters[app_id].leave(channel, socket_id))
+        then(self._roster(app_id, channel).leave(channel, socket_id))
+
+    def occupied(self, app_id: str, channels: Sequence[str], then: Callable[[Set[str]], None]) -> None:
+        """See `Tracker.occupied`."""
+        then({channel for channel in channels if self._roster(app_id, channel).subscribers(channel)})
 
     async def channels(self, app_id: str, prefix: str = "") -> Mapping[str, Occupancy]:
         """See `Tracker.channels`."""
@@ -45,9 +51,12 @@ class LocalTracker:
 
     async def occupancy(self, app_id: str, channel: str) -> Occupancy:
         """See `Tracker.occupancy`."""
-        roster = self._rosters[app_id]
+        roster = self._roster(app_id, channel)
         return Occupancy(roster.subscribers(channel), roster.users(channel))
 
     async def members(self, app_id: str, channel: str) -> Sequence[Member]:
         """See `Tracker.members`."""
         return list(self._rosters[app_id].members(channel).values())
+
+    def _roster(self, app_id: str, channel: str) -> Roster:
+        return (self._own if channel.startswith("#") else self._rosters)[app_id]

@@ -137,6 +137,7 @@ LIMITS = Table(
         "presence_members": whole(1, 1_000_000),
         "presence_user_id": whole(1, 10_000),
         "presence_user_info": size(1, 64 * _MB),
+        "watchlist": whole(1, 100_000),
         "channels_per_connection": whole(1, 1_000_000),
         "cache": size(0, 64 * _GB),
         "message": size(_KB, 256 * _MB),
@@ -186,6 +187,10 @@ APP = Table(
         "secret": secret(),
         "enabled": flag(),
         "client_events": flag(),
+        "user_signin": flag(),
+        "watchlists": flag(),
+        "authorised_connections": flag(),
+        "authorisation_timeout": duration(0.1, _DAY),
         "linger": duration(0, _DAY),
         "cache_lifetime": duration(1, _YEAR),
         "subscription_counts": flag(),
@@ -202,6 +207,10 @@ APP = Table(
         "app_key": 'it is called "key"',
         "app_secret": 'it is called "secret"',
         "enable_client_messages": 'it is called "client_events"',
+        "enable_user_authentication": 'it is called "user_signin"',
+        "user_authentication_timeout": 'it is called "authorisation_timeout"',
+        "enable_watchlist_events": 'it is called "watchlists"',
+        "authorized_connections": 'it is called "authorised_connections"',
         "max_connections": 'it is "connections" in [apps.limits]',
     },
 )
@@ -224,7 +233,4 @@ TABLES = {
 NOT_YET = {
     "admin": "the admin port and the dashboard are",
     "cluster": "running several nodes is",
-    "user_signin": "user sign-in is",
-    "watchlists": "watchlists are",
-    "authorised_connections": "authorised connections are",
 }

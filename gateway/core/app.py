@@ -29,6 +29,8 @@ class Limits:
     presence_members: int = 100
     presence_user_id: int = 128
     presence_user_info: int = 1_024
+    #: users a connection may watch; of a longer list the first ones count
+    watchlist: int = 100
     #: channels one connection may hold; no hosted limit is published, this one bounds a hostile client's memory
     channels_per_connection: int = 1_000
     #: kept events of the app's cache channels, all together with what keeping them takes; 0: none is kept
@@ -48,6 +50,12 @@ class App:
     secret: str = field(repr=False)
     enabled: bool = True
     client_events: bool = True
+    #: whether connections may sign in as users, and be told who of their watchlist comes and goes
+    user_signin: bool = True
+    watchlists: bool = True
+    #: True: who has neither signed in nor got into a private or presence channel after so many seconds is sent away
+    authorised_connections: bool = False
+    authorisation_timeout_s: float = 30.0
     #: seconds a departure waits before it counts; 0 turns the wait off
     linger_s: float = 3.0
     #: seconds for which a cache channel keeps its last event: the longest the protocol documents

@@ -1,6 +1,6 @@
-"""Signatures: of channel subscriptions, and of requests to the HTTP API.
+"""Signatures: of channel subscriptions, of sign-ins, and of requests to the HTTP API.
 
-Both are HMAC-SHA256 over UTF-8 with the app's secret, in lower-case hex. What is said about a wrong one names the part
+All are HMAC-SHA256 over UTF-8 with the app's secret, in lower-case hex. What is said about a wrong one names the part
 that failed and the string that should have been signed, never the secret and never the right digest.
 """
 
@@ -51,6 +51,16 @@ def channel_signature_error(app: App, socket_id: str, channel: str, auth: str | 
     Pass `channel_data` exactly as it came (None: it was not there), and a channel whose name was found legal before: a
     legal name has no colon, and only so can the signed string not be mistaken for a sign-in's.
     """
+    signed = f"{socket_id}:{channel}" if channel_data is None else f"{socket_id}:{channel}:{channel_data}"
+    return _auth_error(app, auth, signed)
+
+
+def user_signature_error(app: App, socket_id: str, auth: str | None, user_data: str) -> str | None:
+    """Return None if `auth` signs this sign-in, else a sentence that says what is wrong; `user_data` exactly as it came."""
+    return _auth_error(app, auth, f"{socket_id}::user::{user_data}")
+
+
+def _auth_error(app: App, auth: str | None, string_to_sign: str) -> str | None:
     if not auth:
         return "auth is missing: it must be KEY:SIGNATURE"
     key, colon, signature = auth.partition(":")
@@ -58,7 +68,7 @@ def channel_signature_error(app: App, socket_id: str, channel: str, auth: str | 
         return "auth must be KEY:SIGNATURE"
     if not _equal(_bytes(key), _bytes(app.key)):
         return "the key in auth is not this app's key"
-    signed = _bytes(f"{socket_id}:{channel}" if channel_data is None else f"{socket_id}:{channel}:{channel_data}")
+    signed = _bytes(string_to_sign)
     if not _equal(_bytes(signature), _signature(app, signed)):
         return f"the signature in auth does not match: the string to sign is {_shown(signed)}"
     return None

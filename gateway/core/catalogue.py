@@ -77,7 +77,7 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType(
                     "reason",
                     "string",
                     "`client`, `connection_lost`, `ping_timeout`, `slow_consumer`, `protocol_error`, `message_too_large`, "
-                    "`app_removed`, `app_disabled`, `shutdown`, `gateway_lost`, `internal_error`",
+                    "`terminated`, `unauthorised`, `app_removed`, `app_disabled`, `shutdown`, `gateway_lost`, `internal_error`",
                 ),
                 Fact("duration_ms", "integer", "how long it was open; after a crash, how long at most"),
                 Fact("received_messages", "integer", "from the client; absent after a crash, as the next three", True),
@@ -88,16 +88,21 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType(
             ),
         ),
         "connection.authenticated": Entry(
-            "A signature of the client was verified.",
+            "A signature of the client was verified: the first one of a subscription, and that of every sign-in.",
             "connection",
-            (*_CONNECTION, Fact("channel", "string", "the channel it subscribes to")),
+            (
+                *_CONNECTION,
+                Fact("channel", "string", "the channel it subscribes to; absent for a sign-in", True),
+                Fact("signin", "boolean", "`true` for a sign-in", True),
+            ),
         ),
         "connection.auth_failed": Entry(
             "A signature of the client was refused.",
             "connection",
             (
                 *_CONNECTION,
-                Fact("channel", "string", "the channel it wanted to subscribe to"),
+                Fact("channel", "string", "the channel it wanted to subscribe to; absent for a sign-in", True),
+                Fact("signin", "boolean", "`true` for a sign-in", True),
                 Fact("reason", "string", "why, in words"),
                 _REPEATS,
             ),

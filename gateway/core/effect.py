@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gateway.core.publication import Publication
 from gateway.core.roster import Member
+from gateway.core.user import User
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +58,29 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
+class SignIn:
+    """Let the connection be known as this user, and answer with `user_data` as it came; who was signed in `before` is the same.
+
+    If the node has no room to record it, it carries out what `Session.refuse_sign_in` returns instead.
+    """
+
+    user: User
+    user_data: str
+    before: User | None
+
+
+@dataclass(frozen=True, slots=True)
 class Authenticated:
-    """Record that a signature was verified: the first one of a channel subscription (a sign-in is a later matter)."""
+    """Record that a signature was verified: the first one of a subscription to a channel."""
 
     channel: str
 
 
 @dataclass(frozen=True, slots=True)
 class AuthFailed:
-    """Record that a signature was refused, and why."""
+    """Record that a signature was refused, and why; channel None: that of a sign-in."""
 
-    channel: str
+    channel: str | None
     reason: str
 
 
@@ -82,4 +95,4 @@ class Rejected:
     size: int
 
 
-Effect = Reply | Subscribe | Unsubscribe | Publish | Close | Authenticated | AuthFailed | Rejected
+Effect = Reply | Subscribe | Unsubscribe | Publish | Close | SignIn | Authenticated | AuthFailed | Rejected

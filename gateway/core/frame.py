@@ -7,7 +7,7 @@ several languages accept nothing else (Pusher protocol: general form of frames).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,14 @@ class UnsubscribeRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SignInRequest:
+    """`pusher:signin`; `user_data` is the text exactly as it came, since signatures cover it."""
+
+    auth: str | None
+    user_data: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClientEvent:
     """An event whose name begins with `client-`; `data` is the text to relay."""
 
@@ -76,7 +84,7 @@ class BadFrame:
     event: tuple[str | None, str, str] | None = None
 
 
-ClientFrame = Ping | Pong | SubscribeRequest | UnsubscribeRequest | ClientEvent | Unknown | BadFrame
+ClientFrame = Ping | Pong | SubscribeRequest | UnsubscribeRequest | SignInRequest | ClientEvent | Unknown | BadFrame
 
 _PING = Ping()
 _PONG = Pong()
@@ -148,6 +156,18 @@ def _unsubscribe(frame: dict[str, Any]) -> ClientFrame:
     return UnsubscribeRequest(channel)
 
 
+def _sign_in(frame: dict[str, Any]) -> ClientFrame:
+    data = _object(frame.get("data"))
+    if data is None:
+        return BadFrame("data of pusher:signin must be an object")
+    auth, user_data = data.get("auth"), data.get("user_data")
+    if auth is not None and not isinstance(auth, str):
+        return BadFrame("data.auth of pusher:signin must be a string")
+    if not isinstance(user_data, str):
+        return BadFrame("data.user_data of pusher:signin must be a string that holds JSON")
+    return SignInRequest(auth, user_data)
+
+
 def _object(data: object) -> dict[str, Any] | None:
     """Return the object, also where it comes as a string that holds it: some hand-written clients send it so."""
     if isinstance(data, str):
@@ -163,6 +183,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], ClientFrame]] = {
     "pusher:pong": _pong,
     "pusher:subscribe": _subscribe,
     "pusher:unsubscribe": _unsubscribe,
+    "pusher:signin": _sign_in,
 }
 
 # -- what the server says
@@ -225,6 +246,22 @@ def subscription_count(channel: str, subscribers: int) -> bytes:
     """Return the news, for all subscribers, of how many they are."""
     data = orjson.dumps({"subscription_count": subscribers})
     return message("pusher_internal:subscription_count", channel, data.decode())
+
+
+def signin_success(user_data: str) -> bytes:
+    """Return the answer to a sign-in, with `user_data` byte for byte as it came."""
+    return _frame("pusher:signin_success", {"user_data": user_data})
+
+
+def watchlist_events(online: Sequence[str], offline: Sequence[str]) -> bytes:
+    """Return the news of a watchlist: who is online, and who is not; an empty half is left out."""
+    halves = (("online", online), ("offline", offline))
+    events = [{"name": name, "user_ids": user_ids} for name, user_ids in halves if user_ids]
+    return _frame("pusher_internal:watchlist_events", {"events": events})
+
+
+def _frame(event: str, data: object) -> bytes:
+    return orjson.dumps({"event": event, "data": orjson.dumps(data).decode()})
 
 
 def message(event: str, channel: str, data: str, user_id: str | None = None) -> bytes:

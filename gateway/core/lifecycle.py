@@ -21,7 +21,7 @@ from gateway.core.facts import channel_facts as _data
 from gateway.core.facts import who as _who
 from gateway.core.ident import Ids
 from gateway.core.limit import size_of
-from gateway.core.linger import Departures, Stay
+from gateway.core.linger import Departures, Stay, Stays
 from gateway.core.noise import Noise
 from gateway.core.publication import Publication
 from gateway.core.roster import Diff, Member
@@ -40,24 +40,15 @@ _NOTHING: tuple[Record, ...] = ()
 _LONGEST_NAME = 256
 
 
-class _Presence:
-    """The open member spans of one channel, by user id, and how many subscribers it had at last count."""
-
-    __slots__ = ("subscribers", "users")
-
-    def __init__(self) -> None:
-        self.users: dict[str, Stay] = {}
-        self.subscribers = 0
-
-
 class _Connection:
     """What is told about a connection in each of its events; `span` is None if its ends are not wanted."""
 
-    __slots__ = ("facts", "span")
+    __slots__ = ("facts", "opened_at_ms", "span")
 
-    def __init__(self, facts: dict[str, object], span: str | None) -> None:
+    def __init__(self, facts: dict[str, object], span: str | None, opened_at_ms: int) -> None:
         self.facts = facts
         self.span = span
+        self.opened_at_ms = opened_at_ms
 
 
 class Lifecycle:
@@ -73,7 +64,7 @@ class Lifecycle:
         self._connections: dict[str, _Connection] = {}
         self._subscriptions: set[str] = set()
         self._channels: dict[str, Stay] = {}
-        self._members: dict[str, _Presence] = {}
+        self._members: dict[str, Stays] = {}
         self._departures = Departures()
         self._noise = Noise()
         self._configure(wanted, linger_s)
@@ -128,7 +119,7 @@ class Lifecycle:
         if not self._keeps_facts:
             return _NOTHING
         span = self._ids.make("spn", now.epoch_ms) if self._tracks_connections else None
-        self._connections[socket_id] = connection = _Connection(dict(facts), span)
+        self._connections[socket_id] = connection = _Connection(dict(facts), span, now.epoch_ms)
         if span is None:
             return _NOTHING
         records: list[Record] = []
@@ -153,20 +144,36 @@ class Lifecycle:
         records.append(SpanClosed(self._app_id, "connection", socket_id))
         return records
 
-    def authenticated(self, socket_id: str, channel: str, now: Instant) -> Sequence[Record]:
-        """A signature of the connection was verified."""
+    def signed_in(self, socket_id: str, user_id: str, now: Instant) -> Sequence[Record]:
+        """The connection has signed in; from now on all that is told of it names the user, its end after a crash included."""
+        records: list[Record] = []
+        connection = self._connections.get(socket_id)
+        if connection is not None and connection.facts.get("user_id") != user_id:
+            connection.facts["user_id"] = user_id
+            if (span := connection.span) is not None:
+                facts, opened_at_ms = connection.facts.copy(), connection.opened_at_ms
+                records.append(SpanOpened(Span(self._app_id, "connection", socket_id, span, opened_at_ms, facts)))
+        return (*self.authenticated(socket_id, None, now), *records)
+
+    def authenticated(self, socket_id: str, channel: str | None, now: Instant) -> Sequence[Record]:
+        """A signature of the connection was verified; channel None: that of a sign-in."""
         if "connection.authenticated" not in self.wanted:
             return _NOTHING
-        data = {"socket_id": socket_id, **self._facts(socket_id), "channel": channel}
+        data = {"socket_id": socket_id, **self._facts(socket_id), **_signed(channel)}
         return (self._event("connection.authenticated", self._connection(socket_id), data, now, channel),)
 
-    def auth_failed(self, socket_id: str, channel: str, reason: str, now: Instant, *, has_room: bool = True) -> Sequence[Record]:
-        """A signature of the connection was refused; too many of these, or any without room, are counted instead of told."""
+    def auth_failed(
+        self, socket_id: str, channel: str | None, reason: str, now: Instant, *, has_room: bool = True
+    ) -> Sequence[Record]:
+        """A signature of the connection was refused (channel None: that of a sign-in).
+
+        Too many of these, or any without room, are counted instead of told.
+        """
         kind = "connection.auth_failed"
         if kind not in self.wanted or not self._noise.is_heard(socket_id, kind, now, has_room):
             return _NOTHING
-        channel = channel[:_LONGEST_NAME]
-        data = {"socket_id": socket_id, **self._facts(socket_id), "channel": channel, "reason": reason}
+        channel = None if channel is None else channel[:_LONGEST_NAME]
+        data = {"socket_id": socket_id, **self._facts(socket_id), **_signed(channel), "reason": reason}
         data |= self._noise.repeats(socket_id, kind)
         return (self._event(kind, self._connection(socket_id), data, now, channel),)
 
@@ -226,7 +233,7 @@ class Lifecycle:
         if presence is None:
             if diff.member_added is None:
                 return
-            presence = self._members[diff.channel] = _Presence()
+            presence = self._members[diff.channel] = Stays()
         presence.subscribers = diff.subscribers
         present = presence.users.get(member.user_id)
         if present is not None:
@@ -329,7 +336,7 @@ class Lifecycle:
                 channel, _, user_id = span.key.partition("\n")
                 member = Stay(span.id, channel, user_id)
                 if self._tracks_members:
-                    self._members.setdefault(channel, _Presence()).users[user_id] = member
+                    self._members.setdefault(channel, Stays()).users[user_id] = member
                 self._linger_on(span, member, self._tracks_members, now, linger_s, records)
         # After the members: of equal deadlines the earlier one counts first, and a channel ends after its members.
         for span in left:
@@ -453,3 +460,8 @@ class Lifecycle:
     def _learn_user(self, socket_id: str, member: Member | None) -> None:
         if member is not None and (connection := self._connections.get(socket_id)):
             connection.facts.setdefault("user_id", member.user_id)
+
+
+def _signed(channel: str | None) -> dict[str, object]:
+    """Return what a signature was for."""
+    return {"signin": True} if channel is None else {"channel": channel}

@@ -31,6 +31,16 @@ class Stay:
         return self.channel if self.user_id is None else f"{self.channel}\n{self.user_id}"
 
 
+class Stays:
+    """The open member spans of one channel, by user id, and how many subscribers it had at last count."""
+
+    __slots__ = ("subscribers", "users")
+
+    def __init__(self) -> None:
+        self.users: dict[str, Stay] = {}
+        self.subscribers = 0
+
+
 class Departures:
     """The pending departures by deadline, in monotonic seconds; those with equal deadlines in the order they were added."""
 

@@ -4,6 +4,7 @@ The laws of this file
 ---------------------
 1. A session holds a channel from its `Subscribe` effect to its `Unsubscribe` effect, or to the `revoke` of what the
    roster refused; `channels` is exactly that. Whether others know of it yet is the node's business.
+   Likewise it is signed in from its `SignIn` effect on, as one user for as long as it lives.
 2. Whatever a client sends, a session does not raise, and answers with at most one `pusher:error`.
 3. What fails changes nothing but counters.
 """
@@ -13,25 +14,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-import orjson
-
 from gateway.core import frame as codec
 from gateway.core.app import App, Limits
-from gateway.core.auth import channel_signature_error
+from gateway.core.auth import channel_signature_error, user_signature_error
 from gateway.core.channel import is_legal, kind_of
-from gateway.core.effect import Authenticated, AuthFailed, Close, Effect, Publish, Rejected, Reply, Subscribe, Unsubscribe
+from gateway.core.effect import Authenticated, AuthFailed, Close, Effect, Publish, Rejected, Reply, SignIn, Subscribe, Unsubscribe
 from gateway.core.error import Code
-from gateway.core.frame import BadFrame, ClientEvent, ClientFrame, Ping, SubscribeRequest, Unknown, UnsubscribeRequest
+from gateway.core.frame import (
+    BadFrame,
+    ClientEvent,
+    ClientFrame,
+    Ping,
+    SignInRequest,
+    SubscribeRequest,
+    Unknown,
+    UnsubscribeRequest,
+)
 from gateway.core.limit import TokenBucket, size_of
-from gateway.core.publication import Publication
+from gateway.core.publication import USER_CHANNEL, Publication
 from gateway.core.roster import Member
+from gateway.core.user import User, member_of, user_of
 
 #: Frames that are no JSON object with an event which a connection may send; the next one ends it. Well-meaning clients
 #: send none; twenty leave room for somebody trying things out by hand.
 MOST_BAD_FRAMES = 20
-
-#: How deeply a member's `user_info` may nest; it is embedded in frames and webhooks, which must stay writable.
-DEEPEST_INFO = 64
 
 #: WebSocket close code: the endpoint's policy was violated (RFC 6455 section 7.4.1)
 _POLICY_VIOLATION = 1008
@@ -44,13 +50,15 @@ _NO_CHANNELS: Mapping[str, Member | None] = MappingProxyType({})
 class Session:
     """The state of one connection. `app` may be replaced by a newer version of itself at any time."""
 
-    __slots__ = ("_bad_frames", "_channels", "_events", "app", "authenticated", "socket_id")
+    __slots__ = ("_bad_frames", "_channels", "_events", "app", "authenticated", "socket_id", "user")
 
     def __init__(self, app: App, socket_id: str) -> None:
         self.app = app
         self.socket_id = socket_id
         #: whether a signature of this connection has been verified, and what it was for was granted
         self.authenticated = False
+        #: who has signed in
+        self.user: User | None = None
         # most connections send no events and make no mistakes, and there are many of them: what few need is made late
         self._channels: dict[str, Member | None] | None = None
         self._events: TokenBucket | None = None
@@ -60,6 +68,11 @@ class Session:
     def channels(self) -> Mapping[str, Member | None]:
         """The channels held, in order of subscription, and as whom on presence channels: a live view."""
         return _NO_CHANNELS if self._channels is None else self._channels
+
+    @property
+    def is_authorised(self) -> bool:
+        """Whether the connection has proved that the app's backend knows it: by a subscription, or by signing in."""
+        return self.authenticated or self.user is not None
 
     def receive(self, frame: ClientFrame, now: float) -> Sequence[Effect]:
         """Return what a frame asks for, in the order in which it must be carried out; `now` is monotonic seconds.
@@ -77,6 +90,8 @@ class Session:
                 return self._subscribe(frame)
             case UnsubscribeRequest():
                 return self._unsubscribe(frame.channel)
+            case SignInRequest():
+                return self._sign_in(frame)
             case BadFrame():
                 return self._bad_frame(frame)
             case Unknown():
@@ -106,6 +121,11 @@ class Session:
         sentence = sentence or f"the channel is full: {self.app.limits.presence_members} members"
         return _refused(channel, "LimitReached", sentence, 4100)
 
+    def refuse_sign_in(self, before: User | None) -> Sequence[Effect]:
+        """Take back a sign-in that the node has no room to record: whoever was signed in `before` is so again."""
+        self.user = before
+        return (_error("the event queue is full: sign in again later"),)
+
     def overloaded(self, publication: Publication) -> Sequence[Effect]:
         """Return what becomes of a client event that the node has no room to record."""
         sentence = "the gateway has no room for this client event now: send it again later"
@@ -115,11 +135,32 @@ class Session:
             Rejected("overloaded", publication.channels[0], publication.event, size),
         )
 
+    # -- who it is
+
+    def _sign_in(self, request: SignInRequest) -> Sequence[Effect]:
+        app, before = self.app, self.user
+        if not app.user_signin:
+            return (_error("user sign-in is switched off for this app"),)
+        wrong = user_signature_error(app, self.socket_id, request.auth, request.user_data)
+        if wrong is not None:
+            return (_error(wrong), AuthFailed(None, wrong))
+        # only now: what nobody has signed is not worth parsing
+        user = user_of(request.user_data, app.limits, watches=app.watchlists)
+        if isinstance(user, str):
+            return (_error(user),)
+        if before is not None and before.id != user.id:
+            return (_error(f"this connection is signed in as {before.id}: to be somebody else, open another one"),)
+        self.user = user
+        return (SignIn(user, request.user_data, before),)
+
     # -- subscriptions
 
     def _subscribe(self, request: SubscribeRequest) -> Sequence[Effect]:
         channel = request.channel
         limits = self.app.limits
+        if self.user is not None and channel == USER_CHANNEL + self.user.id:
+            # its events come since the sign-in; clients ask all the same, and wait for this
+            return (Reply(codec.subscription_succeeded(channel, None)),)
         # the name comes first: only a legal one, which has no colon, makes the signed string unambiguous
         if not is_legal(channel, limits.channel_name):
             return _refused(channel, "InvalidChannel", _illegal(channel, limits), 400)
@@ -139,7 +180,10 @@ class Session:
         member = None
         if kind.has_members:
             # only now: what nobody has signed is not worth parsing
-            found = member_of(request.channel_data, limits)
+            if request.channel_data is None and self.user is not None:
+                found = self.user.member
+            else:
+                found = member_of(request.channel_data, limits)
             if isinstance(found, str):
                 return _refused(channel, "InvalidData", found, 400)
             member = found
@@ -236,49 +280,9 @@ class Session:
         return (_error(frame.sentence), Rejected(reason, channel, _cut(event, limits.event_name), 0))
 
 
-def member_of(channel_data: str | None, limits: Limits) -> Member | str:
-    """Return whom a presence subscription's `channel_data` names, or a sentence that says why nobody.
-
-    `user_id` is a string or an integer, which becomes its decimal text. A `user_info` that is no object becomes `{}`:
-    backends which answer an authorisation with `true` or an empty list mean that they have nothing to say about the user.
-    """
-    if channel_data is None:
-        return "channel_data is missing: a presence channel needs a user_id"
-    try:
-        data = orjson.loads(channel_data)
-    except orjson.JSONDecodeError as error:
-        return f"channel_data must be JSON: {error}"
-    if not isinstance(data, dict):
-        return "channel_data must be a JSON object"
-    user_id = data.get("user_id")
-    if isinstance(user_id, int) and not isinstance(user_id, bool):
-        user_id = str(user_id)
-    if not isinstance(user_id, str) or not user_id:
-        return "channel_data.user_id must be a string that is not empty, or an integer of at most 64 bits"
-    if len(user_id) > limits.presence_user_id:
-        return f"channel_data.user_id may have {limits.presence_user_id} characters"
-    info = data.get("user_info")
-    if not isinstance(info, dict):
-        return Member(user_id)
-    if _is_deeper(info, DEEPEST_INFO):
-        return f"channel_data.user_info may nest {DEEPEST_INFO} levels deep"
-    compact = orjson.dumps(info)
-    if len(compact) > limits.presence_user_info:
-        return f"channel_data.user_info may have {limits.presence_user_info} bytes"
-    return Member(user_id, compact)
-
-
-def _is_deeper(value: object, levels: int) -> bool:
-    if isinstance(value, dict):
-        return levels == 0 or any(_is_deeper(inner, levels - 1) for inner in value.values())
-    if isinstance(value, list):
-        return levels == 0 or any(_is_deeper(inner, levels - 1) for inner in value)
-    return False
-
-
 def _illegal(channel: str, limits: Limits) -> str:
     if channel.startswith("#"):
-        return "channels whose name begins with # are reserved"
+        return f"channels whose name begins with # are reserved; {USER_CHANNEL}ID is for who has signed in as ID"
     return f"a channel name has 1 to {limits.channel_name} characters out of A-Z a-z 0-9 _ - = @ , . ;"
 
 

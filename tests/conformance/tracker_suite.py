@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from gateway.core.roster import Diff, Member
 from gateway.ports import Occupancy, Tracker
 
@@ -79,3 +81,27 @@ class TrackerSuite:
         assert await tracker.occupancy("1001", "nobody") == Occupancy(0)
         assert await tracker.occupancy("1001", "presence-nobody") == Occupancy(0, 0)
         assert await tracker.members("1001", "presence-nobody") == []
+
+    async def test_who_is_there_is_asked_in_order_with_the_changes(self) -> None:
+        tracker = self.make()
+        answers: list[Set[str]] = []
+        asked = ["#server-to-user-a", "#server-to-user-b", "orders"]
+        tracker.occupied("1001", asked, answers.append)
+        tracker.enter("1001", "#server-to-user-a", "1.1", None, 1, lambda diff: None)
+        tracker.enter("1001", "orders", "1.1", None, 1, lambda diff: None)
+        tracker.occupied("1001", asked, answers.append)
+        tracker.leave("1001", "#server-to-user-a", "1.1", lambda diff: None)
+        tracker.occupied("1001", asked, answers.append)
+        tracker.occupied("2002", asked, answers.append)
+        await self.settle()
+        assert answers == [set(), {"#server-to-user-a", "orders"}, {"orders"}, set()]
+
+    async def test_the_gateways_own_channels_are_counted_and_not_listed(self) -> None:
+        tracker = self.make()
+        assert (await self.enter(tracker, "#server-to-user-a", "1.1")).occupied
+        assert not (await self.enter(tracker, "#server-to-user-a", "1.2")).occupied
+        assert await tracker.channels("1001") == {}
+        assert await tracker.channels("1001", "#") == {}
+        assert await tracker.occupancy("1001", "#server-to-user-a") == Occupancy(2)
+        assert not (await self.leave(tracker, "#server-to-user-a", "1.2")).vacated
+        assert (await self.leave(tracker, "#server-to-user-a", "1.1")).vacated

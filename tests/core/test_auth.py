@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.app import App
-from gateway.core.auth import GRACE_S, channel_signature_error, decode_text, sign_request, spellings, verify_request
+from gateway.core.auth import (
+    GRACE_S,
+    channel_signature_error,
+    decode_text,
+    sign_request,
+    spellings,
+    user_signature_error,
+    verify_request,
+)
 from gateway.core.error import RequestError
 
 APP = App(id="1001", key="demo-key", secret="demo-secret-9f3a")
@@ -108,6 +116,17 @@ def test_no_channel_signature_raises_and_every_sentence_can_be_sent(auth: str | 
     sentence = channel_signature_error(APP, "1.2", channel, auth, data)
     assert sentence
     sentence.encode()
+
+
+def test_a_sign_in_signs_its_text_as_it_came() -> None:
+    data = '{"id": "u"}'
+    assert user_signature_error(APP, "1.2", channel_auth(f"1.2::user::{data}"), data) is None
+    for wrong in (f"1.2:user:{data}", f"1.2::user::{data} ", f"1.3::user::{data}", f"1.2:{data}"):
+        sentence = user_signature_error(APP, "1.2", channel_auth(wrong), data)
+        assert sentence is not None
+        assert f"1.2::user::{data}" in sentence
+    for auth in (None, "", "nocolon", f"other:{digest(f'1.2::user::{data}')}"):
+        assert user_signature_error(APP, "1.2", auth, data)
 
 
 # -- requests that are right

@@ -18,6 +18,7 @@ from gateway.core.frame import (
     ClientFrame,
     Ping,
     Pong,
+    SignInRequest,
     SubscribeRequest,
     Unknown,
     UnsubscribeRequest,
@@ -175,10 +176,38 @@ def test_a_client_event_needs_a_channel(channel: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", ["pusher:signin", "typing", "Client-x", "xclient-x", "pusher:client-x", "client", "", "client_x"]
+    "event", ["pusher:signout", "typing", "Client-x", "xclient-x", "pusher:client-x", "client", "", "client_x"]
 )
 def test_other_events_are_unknown(event: str) -> None:
     assert decode(json.dumps({"event": event, "channel": "private-c", "data": {}})) == Unknown(event)
+
+
+@pytest.mark.parametrize("auth", ["KEY:SIGNATURE", "", None])
+def test_a_sign_in_keeps_the_text_that_was_signed(auth: str | None) -> None:
+    data = {"user_data": '{"id": "\\u00eb"}'} | ({} if auth is None else {"auth": auth})
+    for sent in (data, json.dumps(data)):
+        assert decode(json.dumps({"event": "pusher:signin", "data": sent})) == SignInRequest(auth, '{"id": "\\u00eb"}')
+
+
+@pytest.mark.parametrize(
+    "data", [None, "", [], "x", 7, {}, {"user_data": None}, {"user_data": {"id": "u"}}, {"user_data": "{}", "auth": 7}]
+)
+def test_a_sign_in_without_what_it_needs_names_the_place(data: object) -> None:
+    bad = decode(json.dumps({"event": "pusher:signin", "data": data}))
+    assert isinstance(bad, BadFrame)
+    assert bad.sentence.startswith("data")
+    assert "pusher:signin" in bad.sentence
+    assert not bad.counts
+
+
+def test_an_empty_half_of_a_watchlist_is_left_out() -> None:
+    for online, offline, expected in (
+        (["a"], [], [{"name": "online", "user_ids": ["a"]}]),
+        ([], ["b", "c"], [{"name": "offline", "user_ids": ["b", "c"]}]),
+    ):
+        news = json.loads(frame.watchlist_events(online, offline))
+        assert news.keys() == {"event", "data"}
+        assert json.loads(news["data"]) == {"events": expected}
 
 
 def test_the_last_of_two_equal_keys_wins() -> None:

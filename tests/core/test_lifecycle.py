@@ -281,6 +281,35 @@ def test_of_a_refused_name_only_the_beginning_is_told() -> None:
     assert len(data(lifecycle().auth_failed("1.1", "private-" + "x" * 60_000, "r", at(0)))["channel"]) == 256
 
 
+def test_a_sign_in_is_told_and_names_the_user_from_then_on() -> None:
+    life = lifecycle()
+    (_, opened) = life.opened("1.1", FACTS, at(0))
+    assert isinstance(opened, SpanOpened)
+    records = life.signed_in("1.1", "anna", at(1))
+    assert kinds(records) == ["connection.authenticated"]
+    assert data(records) == {"socket_id": "1.1", **FACTS, "user_id": "anna", "signin": True}
+    (_, kept) = records
+    assert isinstance(kept, SpanOpened)
+    assert (kept.span.id, kept.span.opened_at_ms) == (opened.span.id, EPOCH)
+    assert kept.span.facts == {**FACTS, "user_id": "anna"}, "a crash must not take the name along"
+    assert len(life.signed_in("1.1", "anna", at(2))) == 1, "nothing new about the span"
+    life.subscribed("1.1", entered(LOUNGE, member=BEN), BEN, at(2))
+    assert data(life.closed("1.1", ENDING, at(3)))["user_id"] == "anna", "who has signed in is who he is"
+
+
+def test_a_sign_in_names_the_user_also_where_only_some_events_are_wanted() -> None:
+    life = lifecycle({"connection.closed"})
+    life.opened("1.1", FACTS, at(0))
+    assert kinds(life.signed_in("1.1", "anna", at(1))) == []
+    assert data(life.closed("1.1", ENDING, at(3)))["user_id"] == "anna"
+    assert lifecycle({"channel.occupied"}).signed_in("1.1", "anna", at(0)) == ()
+
+
+def test_a_refused_sign_in_is_told() -> None:
+    told = data(lifecycle().auth_failed("1.1", None, "bad_signature", at(0)))
+    assert told == {"socket_id": "1.1", "signin": True, "reason": "bad_signature"}
+
+
 # -- noise
 
 

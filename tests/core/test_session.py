@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.app import App, Limits
-from gateway.core.effect import Authenticated, AuthFailed, Close, Effect, Publish, Rejected, Reply, Subscribe, Unsubscribe
+from gateway.core.effect import Authenticated, AuthFailed, Close, Effect, Publish, Rejected, Reply, SignIn, Subscribe, Unsubscribe
 from gateway.core.frame import decode
 from gateway.core.publication import Publication
 from gateway.core.roster import Member
-from gateway.core.session import MOST_BAD_FRAMES, Session, member_of
+from gateway.core.session import MOST_BAD_FRAMES, Session
+from gateway.core.user import User, member_of
 
 APP = App(id="1001", key="demo-key", secret="demo-secret")
 SOCKET_ID = "123.456"
@@ -47,6 +48,14 @@ def unsubscribe_text(channel: str) -> str:
 
 def event_text(channel: str, event: str = "client-x", data: object = "hi") -> str:
     return json.dumps({"event": event, "channel": channel, "data": data})
+
+
+def sign_in_text(signed: object, secret: str = APP.secret, **data: object) -> str:
+    """Return a signed sign-in; a text is sent as it is, anything else as its JSON."""
+    text = signed if isinstance(signed, str) else json.dumps(signed)
+    signature = hmac.new(secret.encode(), f"{SOCKET_ID}::user::{text}".encode(), hashlib.sha256).hexdigest()
+    full: dict[str, object] = {"auth": f"{APP.key}:{signature}", "user_data": text}
+    return json.dumps({"event": "pusher:signin", "data": full | data})
 
 
 class Harness:
@@ -311,6 +320,113 @@ def test_revoking_what_is_not_held_is_silent() -> None:
     assert Harness().session.revoke("presence-c") == ()
 
 
+# -- signing in
+
+
+def test_a_right_signature_signs_in_with_the_text_as_it_came() -> None:
+    harness = Harness()
+    text = '{"id": "u-1", "user_info": {"name": "\\u00eb"}, "watchlist": ["v"]}'
+    user = User("u-1", Member("u-1", '{"name":"ë"}'.encode()), ("v",))
+    assert not harness.session.is_authorised
+    assert harness.send(sign_in_text(text)) == (SignIn(user, text, None),)
+    assert harness.session.user == user
+    assert harness.session.is_authorised
+    assert not harness.session.authenticated, "the first subscription is an event of its own"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        sign_in_text({"id": "u"}, secret="wrong"),
+        sign_in_text({"id": "u"}, auth=None),
+        sign_in_text({"id": "u"}, auth=""),
+        sign_in_text({"id": "u"}, auth="x"),
+        sign_in_text({"id": "u"}, auth="other-key:" + "0" * 64),
+        sign_in_text({"id": "u"}, user_data='{"id": "v"}'),
+        sign_in_text("no JSON", secret="wrong"),
+    ],
+)
+def test_a_wrong_signature_signs_nobody_in_and_is_recorded(text: str) -> None:
+    harness = Harness()
+    effects = harness.send(text)
+    code, sentence = error_of(effects)
+    assert code is None
+    assert effects[1:] == (AuthFailed(None, sentence),)
+    assert APP.secret not in sentence
+    assert harness.session.user is None
+
+
+def test_what_is_signed_but_names_nobody_is_an_error_and_no_failed_authentication() -> None:
+    harness = Harness()
+    effects = harness.send(sign_in_text({"id": 42}))
+    assert error_of(effects) == (None, "user_data.id must be a string that is not empty")
+    assert len(effects) == 1
+    assert harness.session.user is None
+
+
+def test_the_same_user_may_sign_in_again_and_another_may_not() -> None:
+    harness = Harness()
+    (first,) = harness.send(sign_in_text({"id": "u"}))
+    assert isinstance(first, SignIn)
+    (again,) = harness.send(sign_in_text({"id": "u", "watchlist": ["v"]}))
+    assert again == SignIn(User("u", Member("u"), ("v",)), json.dumps({"id": "u", "watchlist": ["v"]}), first.user)
+    effects = harness.send(sign_in_text({"id": "w"}))
+    assert "signed in as u" in error_of(effects)[1]
+    assert harness.session.user is not None
+    assert harness.session.user.id == "u"
+
+
+def test_a_sign_in_without_room_is_taken_back() -> None:
+    harness = Harness()
+    harness.send(sign_in_text({"id": "u"}))
+    assert error_of(harness.session.refuse_sign_in(None))[0] is None
+    assert harness.session.user is None
+    assert isinstance(harness.send(sign_in_text({"id": "w"}))[0], SignIn)
+
+
+def test_sign_in_and_watchlists_can_be_switched_off() -> None:
+    harness = Harness(replace(APP, user_signin=False))
+    assert "switched off" in error_of(harness.send(sign_in_text({"id": "u"})))[1]
+    harness = Harness(replace(APP, watchlists=False))
+    (effect,) = harness.send(sign_in_text({"id": "u", "watchlist": ["v"]}))
+    assert isinstance(effect, SignIn)
+    assert effect.user.watchlist == ()
+
+
+def test_the_own_users_channel_is_answered_and_nobody_elses() -> None:
+    harness = Harness()
+    text = json.dumps({"event": "pusher:subscribe", "data": {"auth": "", "channel": "#server-to-user-u"}})
+    assert subscription_error_of(harness.send(text)) == ("#server-to-user-u", "InvalidChannel", 400)
+    harness.send(sign_in_text({"id": "u"}))
+    for _ in range(2):
+        (frame,) = said(harness.send(text))
+        assert frame == {"event": "pusher_internal:subscription_succeeded", "channel": "#server-to-user-u", "data": "{}"}
+    for other in ("#server-to-user-v", "#server-to-user-", "#server-to-user-u2", "#u"):
+        assert subscription_error_of(harness.send(subscribe_text(other))) == (other, "InvalidChannel", 400)
+    assert harness.send(unsubscribe_text("#server-to-user-u")) == ()
+    assert not harness.session.channels
+
+
+def test_who_has_signed_in_needs_no_channel_data_on_a_presence_channel() -> None:
+    harness = Harness()
+    harness.send(sign_in_text({"id": "u", "user_info": {"name": "Ada"}}))
+    member = Member("u", b'{"name":"Ada"}')
+    assert harness.send(subscribe_text("presence-a")) == (Subscribe("presence-a", member),)
+    assert harness.send(subscribe_text("presence-b", {"user_id": "other"})) == (Subscribe("presence-b", Member("other")),)
+    assert isinstance(harness.send(subscribe_text("presence-c", auth=sign("presence-x")))[-1], AuthFailed)
+    assert harness.send(event_text("presence-a"))[0] == Publish(
+        Publication("1001", "client-x", ("presence-a",), "hi", SOCKET_ID, from_client=True, user_id="u")
+    )
+
+
+def test_who_signed_in_with_too_much_user_info_is_nobody_on_a_presence_channel() -> None:
+    harness = Harness()
+    harness.send(sign_in_text({"id": "u", "user_info": {"a": "x" * 2_000}}))
+    effects = harness.send(subscribe_text("presence-a"))
+    assert subscription_error_of(effects) == ("presence-a", "InvalidData", 400)
+    assert "user_data.user_info may have 1024 bytes" in error_of(effects)[1]
+
+
 # -- client events
 
 
@@ -509,6 +625,7 @@ messages = (
     st.builds(subscribe_text, names, users)
     | st.builds(lambda name, auth: subscribe_text(name, auth=auth), names, any_text | st.none() | st.integers())
     | st.builds(unsubscribe_text, names)
+    | st.builds(sign_in_text, st.sampled_from([{"id": "u"}, {"id": "v"}, {"id": 1}, "x"]), st.sampled_from([APP.secret, "wrong"]))
     | st.builds(event_text, names, st.sampled_from(["client-x", "client-", "x", "client-" + "y" * 300]), any_text | st.integers())
     | any_text
     | st.just('{"event":"pusher:ping"}')
@@ -521,6 +638,7 @@ apps = st.sampled_from([APP, replace(APP, client_events=False), with_limits(chan
 def test_whatever_comes_the_session_holds_what_its_effects_say(app: App, steps: list[tuple[Any, float]]) -> None:
     session = Session(app, SOCKET_ID)
     held: dict[str, Member | None] = {}
+    signed_in: str | None = None
     now = 0.0
     for step, pause in steps:
         now += pause
@@ -542,11 +660,16 @@ def test_whatever_comes_the_session_holds_what_its_effects_say(app: App, steps: 
                     assert held.pop(channel) == member
                 case Publish(publication):
                     assert publication.channels[0] in held
+                case SignIn(user, _, before):
+                    assert signed_in in (None, user.id)
+                    assert (None if before is None else before.id) == signed_in
+                    signed_in = user.id
                 case _:
                     pass
         assert dict(session.channels) == held
         assert len(held) <= app.limits.channels_per_connection
     assert not session.authenticated, "nothing was let in"
+    assert (None if session.user is None else session.user.id) == signed_in
 
 
 def test_what_was_meant_for_a_client_event_is_recorded_as_refused() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gateway.core import frame, ident
 from gateway.core.app import App, Limits
 from gateway.core.channel import is_legal, kind_of
-from gateway.core.effect import Authenticated, AuthFailed, Publish, Rejected, Reply, Subscribe
+from gateway.core.effect import Authenticated, AuthFailed, Publish, Rejected, Reply, SignIn, Subscribe
 from gateway.core.frame import ClientEvent, ClientFrame, Ping, Pong, SubscribeRequest, UnsubscribeRequest, decode
 from gateway.core.roster import Diff, Member, Roster
 from gateway.core.session import Session
@@ -58,10 +58,20 @@ def test_socket_ids_are_what_every_sdk_demands(chance: int) -> None:
 # -- signatures
 
 
-@pytest.mark.parametrize("row", by_name([row for row in VECTORS["channel_auth"] if "connection_signed_in_as" not in row]))
+def sign_in(session: Session, user_id: str) -> None:
+    (frame,) = {
+        row["signin_frame"] for row in VECTORS["user_auth"] if row["valid"] and row["user_data"] == f'{{"id":"{user_id}"}}'
+    }
+    (effect,) = session.receive(decode(frame), 0.0)
+    assert isinstance(effect, SignIn)
+
+
+@pytest.mark.parametrize("row", by_name(VECTORS["channel_auth"]))
 def test_channel_auth(row: dict[str, Any]) -> None:
     assert row["socket_id"] == SOCKET_ID
     session = Session(APP, SOCKET_ID)
+    if user_id := row.get("connection_signed_in_as"):
+        sign_in(session, user_id)
     request = decode(row["subscribe_frame"])
     assert request == SubscribeRequest(row["channel"], row["auth"], row["channel_data"])
     effects = session.receive(request, 0.0)
@@ -71,7 +81,7 @@ def test_channel_auth(row: dict[str, Any]) -> None:
         assert session.entered(row["channel"]) == (Authenticated(row["channel"]),)
         if row["channel"].startswith("presence-"):
             assert subscribe.member is not None
-            assert subscribe.member.user_id == str(json.loads(row["channel_data"])["user_id"])
+            assert subscribe.member.user_id == user_id or str(json.loads(row["channel_data"])["user_id"])
         else:
             assert subscribe.member is None
         return
@@ -83,6 +93,27 @@ def test_channel_auth(row: dict[str, Any]) -> None:
     for failure in failures:
         if row["auth"].startswith(f"{APP.key}:"):
             assert row["string_to_sign"] in failure.reason
+        assert APP.secret not in failure.reason
+
+
+@pytest.mark.parametrize("row", by_name(VECTORS["user_auth"]))
+def test_user_auth(row: dict[str, Any]) -> None:
+    assert row["socket_id"] == SOCKET_ID
+    session = Session(APP, SOCKET_ID)
+    effects = session.receive(decode(row["signin_frame"]), 0.0)
+    if row["valid"]:
+        (effect,) = effects
+        assert isinstance(effect, SignIn)
+        assert effect.user.id == json.loads(row["user_data"])["id"]
+        assert frame.signin_success(effect.user_data).decode() == row["success_frame_string_data"]
+        return
+    assert session.user is None
+    assert isinstance(effects[0], Reply)
+    has_right_signature = row["auth"] == f"{APP.key}:{row['signature']}"
+    assert [type(effect) for effect in effects[1:]] == ([] if has_right_signature else [AuthFailed])
+    for failure in effects[1:]:
+        assert isinstance(failure, AuthFailed)
+        assert row["string_to_sign"] in failure.reason
         assert APP.secret not in failure.reason
 
 
@@ -106,15 +137,13 @@ ENCODED: dict[str, Callable[[], bytes]] = {
     "subscription_count": lambda: frame.subscription_count("orders", 3),
     "cache_miss": lambda: frame.cache_miss("cache-prices"),
     "client event refused": lambda: frame.error(4301, "rate limit"),
+    "signin_success": lambda: frame.signin_success('{"id":"u-42"}'),
+    "server to user": lambda: frame.message("note", "#server-to-user-u-42", '{"hi":1}'),
+    "watchlist events": lambda: frame.watchlist_events(["u-17"], ["u-18"]),
+    "watchlist truncated": lambda: frame.error(4302, "watchlist too long"),
 }
-#: frames of which the gateway has no encoder: it probes with protocol pings, and these features are not there yet
-NOT_SENT = {
-    "ping",
-    "signin_success",
-    "server to user",
-    "watchlist events",
-    "watchlist truncated",
-}
+#: frames of which the gateway has no encoder: it probes with protocol pings
+NOT_SENT = {"ping"}
 
 
 def test_no_server_frame_is_forgotten() -> None:

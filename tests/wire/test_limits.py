@@ -240,7 +240,8 @@ async def test_what_a_member_may_be_called_and_tell(tmp_path: Path) -> None:
             await client.unsubscribe(ROOM)
         for one in (member("京" * 5), member(14530)):
             told = await not_subscribed(client, ROOM, one)
-            assert told == {"type": "InvalidData", "error": "channel_data.user_id may have 4 characters", "status": 400}
+            sentence = "channel_data.user_id may have 4 characters on a presence channel"
+            assert told == {"type": "InvalidData", "error": sentence, "status": 400}
         for one in (member("u", {"n": "京a"}), member("u", {"n": "abcd"})):
             told = await not_subscribed(client, ROOM, one)
             assert told == {"type": "InvalidData", "error": "channel_data.user_info may have 11 bytes", "status": 400}

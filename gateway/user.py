@@ -1,0 +1,213 @@
+"""Users on this node: sign-ins, what is sent to a user, who is told of whose coming and going, and who must go.
+
+Theory of operation
+-------------------
+A connection that signs in enters the channel `#server-to-user-ID` like any other: the hub then finds the user's connections
+for a fan-out, and the tracker says, for the whole cluster, when he comes online and when he is gone. Such news goes to the
+other nodes as a publication to `#user-status-ID`, which a node subscribes to while somebody on it watches the user. The news
+only says that something has changed; what is true the tracker is asked, so that news which crosses on its way does no harm.
+Neither channel can be subscribed to by clients or is told of in webhooks.
+
+What is due is looked at with every tick, so a user who comes and goes all the time costs one frame a tick to his watchers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import partial
+
+from gateway.core import frame
+from gateway.core.effect import SignIn
+from gateway.core.error import Code
+from gateway.core.lifecycle import Instant
+from gateway.core.publication import USER_CHANNEL, Publication
+from gateway.core.roster import Diff
+from gateway.core.user import User
+from gateway.ports import Broker, Clock, Tracker
+from gateway.recorder import Recorder
+from gateway.sweep import Sweep
+from gateway.tenant import Live, Tenant
+
+#: what nodes tell each other about users; nobody else can publish to the first, or publish the second
+_STATUS_CHANNEL = "#user-status-"
+_CHANGED = "pusher_internal:user_changed"
+_TERMINATE = "pusher_internal:user_terminated"
+
+#: Connections sent away in one tick: twenty ticks a second make it some thousands, while one takes a few milliseconds.
+_MOST_PER_TICK = 200
+
+
+class Users:
+    """The part of the node that knows users; the node calls it at the events that concern them."""
+
+    def __init__(
+        self,
+        *,
+        tenants: Mapping[str, Tenant],
+        broker: Broker,
+        tracker: Tracker,
+        recorder: Recorder,
+        clock: Clock,
+        departures: Sweep,
+        kick: Callable[[Live, int, str, str], None],
+    ) -> None:
+        """`tenants` is live; `kick` is the node's."""
+        self._tenants = tenants
+        self._broker = broker
+        self._tracker = tracker
+        self._recorder = recorder
+        self._clock = clock
+        self._departures = departures
+        self._kick = kick
+
+    # -- one connection's life -------------------------------------------------------------------------------------
+
+    def opened(self, live: Live) -> None:
+        """Take note of a new connection."""
+        if live.tenant.app.authorised_connections:
+            live.tenant.probation.begin(live.socket_id, live.opened_at)
+
+    def sign_in(self, live: Live, wish: SignIn) -> None:
+        """Carry out a sign-in; the client is answered once the tracker knows of it."""
+        tenant, user = live.tenant, wish.user
+        self._tracker.enter(
+            tenant.app.id, USER_CHANNEL + user.id, live.socket_id, None, 1, lambda diff: self._signed_in(live, wish, diff)
+        )
+
+    def lost(self, live: Live) -> None:
+        """Take leave of a connection that has ended: nothing is offered to it any more, the rest is left to the sweep."""
+        tenant, user = live.tenant, live.session.user
+        tenant.probation.end(live.socket_id)
+        if user is not None:
+            if tenant.hub.unsubscribe(USER_CHANNEL + user.id, live.socket_id):
+                self._broker.unsubscribe(tenant.app.id, USER_CHANNEL + user.id)
+            self._departures.add(partial(self._leave, live, user))
+
+    def _signed_in(self, live: Live, wish: SignIn, diff: Diff) -> None:
+        tenant, user = live.tenant, wish.user
+        if tenant.lives.get(live.socket_id) is live:
+            # The answer first: a client knows the name of its channel only from it.
+            live.connection.offer(frame.wire(frame.signin_success(wish.user_data)))
+            if user.is_cut:
+                sentence = f"the watchlist is too long: its first {len(user.watchlist)} users are watched"
+                live.connection.offer(frame.wire(frame.error(Code.WATCHLIST_TOO_LONG, sentence)))
+            if tenant.hub.subscribe(diff.channel, live.socket_id, live.connection):
+                self._broker.subscribe(tenant.app.id, diff.channel)
+            tenant.probation.end(live.socket_id)
+            if tenant.lifecycle.wanted:
+                self._recorder.record(tenant.lifecycle.signed_in(live.socket_id, user.id, self._now()))
+            if wish.before is not None:
+                self._unwatch(live, wish.before)
+            self._watch(live, user)
+        if diff.occupied:
+            self._changed(tenant, user.id)
+
+    def _leave(self, live: Live, user: User) -> None:
+        self._unwatch(live, user)
+        channel = USER_CHANNEL + user.id
+        self._tracker.leave(live.tenant.app.id, channel, live.socket_id, lambda diff: self._left(live.tenant, user, diff))
+
+    def _left(self, tenant: Tenant, user: User, diff: Diff) -> None:
+        if diff.vacated:
+            self._changed(tenant, user.id)
+
+    # -- watchlists ------------------------------------------------------------------------------------------------
+
+    def _watch(self, live: Live, user: User) -> None:
+        tenant = live.tenant
+        if not user.watchlist:
+            return
+        fresh, unknown = tenant.watchlists.watch(live.socket_id, live.connection, user.watchlist)
+        for user_id in fresh:
+            self._broker.subscribe(tenant.app.id, _STATUS_CHANNEL + user_id)
+        channels = [USER_CHANNEL + user_id for user_id in unknown]
+        self._tracker.occupied(tenant.app.id, channels, lambda occupied: self._known(live, user, unknown, occupied))
+
+    def _known(self, live: Live, user: User, asked: Sequence[str], occupied: Set[str]) -> None:
+        tenant = live.tenant
+        self._observe(tenant, asked, occupied)
+        if live.session.user is user and tenant.lives.get(live.socket_id) is live:
+            live.connection.offer(frame.wire(frame.watchlist_events(*tenant.watchlists.state(user.watchlist))))
+
+    def _unwatch(self, live: Live, user: User) -> None:
+        tenant = live.tenant
+        for user_id in tenant.watchlists.unwatch(live.socket_id, user.watchlist):
+            self._broker.unsubscribe(tenant.app.id, _STATUS_CHANNEL + user_id)
+
+    def _changed(self, tenant: Tenant, user_id: str) -> None:
+        """The user has come or gone: let all who may have watchers look."""
+        self._broker.publish(Publication(tenant.app.id, _CHANGED, (_STATUS_CHANNEL + user_id,), ""))
+        self._look(tenant, user_id)
+
+    def _look(self, tenant: Tenant, user_id: str) -> None:
+        if tenant.watchlists.is_watched(user_id):
+            channel = USER_CHANNEL + user_id
+            self._tracker.occupied(tenant.app.id, [channel], lambda occupied: self._observe(tenant, [user_id], occupied))
+
+    def _observe(self, tenant: Tenant, user_ids: Sequence[str], occupied: Set[str]) -> None:
+        now = self._clock.monotonic()
+        for user_id in user_ids:
+            tenant.watchlists.observe(user_id, USER_CHANNEL + user_id in occupied, now, tenant.app.linger_s)
+
+    def _tell(self, tenant: Tenant, user_id: str) -> None:
+        news = tenant.watchlists.tell(user_id, self._clock.monotonic())
+        if news is not None:
+            is_online, watchers = news
+            data = frame.wire(frame.watchlist_events([user_id], []) if is_online else frame.watchlist_events([], [user_id]))
+            for watcher in watchers.values():
+                watcher.offer(data)
+
+    # -- what the API, other nodes and the clock say ---------------------------------------------------------------
+
+    def terminate(self, app_id: str, user_id: str) -> None:
+        """Close every connection that is signed in as the user, on all nodes; those that come later are not concerned."""
+        tenant = self._tenants.get(app_id)
+        if tenant is not None:
+            self._broker.publish(Publication(app_id, _TERMINATE, (USER_CHANNEL + user_id,), ""))
+            self._terminate(tenant, USER_CHANNEL + user_id)
+
+    def hear(self, publication: Publication) -> bool:
+        """Take what another node says about a user; tell whether it was that, and not something for subscribers.
+
+        To be asked first about every publication that the broker brings.
+        """
+        if publication.event not in (_CHANGED, _TERMINATE):
+            return False
+        tenant, channel = self._tenants.get(publication.app_id), publication.channels[0]
+        if tenant is not None and publication.event == _CHANGED:
+            self._look(tenant, channel.removeprefix(_STATUS_CHANNEL))
+        elif tenant is not None:
+            self._terminate(tenant, channel)
+        return True
+
+    def tick(self) -> None:
+        """Send away whose time is over, and have watchers told what is due."""
+        now = self._clock.monotonic()
+        for tenant in self._tenants.values():
+            if tenant.probation:
+                self._dismiss(tenant, now)
+            for user_id in tenant.watchlists.due(now):
+                self._departures.add(partial(self._tell, tenant, user_id))
+
+    def reconfigured(self, tenant: Tenant) -> None:
+        """The app has changed: put those on probation who now have to prove themselves, or let everybody off."""
+        if not tenant.app.authorised_connections:
+            tenant.probation.clear()
+            return
+        now = self._clock.monotonic()
+        for live in tenant.lives.values():
+            if not live.session.is_authorised:
+                tenant.probation.begin(live.socket_id, now)
+
+    def _dismiss(self, tenant: Tenant, now: float) -> None:
+        wait_s = tenant.app.authorisation_timeout_s
+        sentence = f"neither signed in nor subscribed to a private or presence channel within {wait_s:g} seconds"
+        for socket_id in tenant.probation.due(now, wait_s, _MOST_PER_TICK):
+            self._kick(tenant.lives[socket_id], Code.UNAUTHORISED, sentence, "unauthorised")
+
+    def _terminate(self, tenant: Tenant, channel: str) -> None:
+        for socket_id in list(tenant.hub.subscribers(channel)):
+            self._kick(tenant.lives[socket_id], Code.UNAUTHORISED, "the app ended this user's connections", "terminated")
+
+    def _now(self) -> Instant:
+        return Instant(self._clock.monotonic(), self._clock.epoch_ms())
