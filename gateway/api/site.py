@@ -17,10 +17,10 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from gateway.api import channel, description, event, status, webhook
+from gateway.api import channel, description, event, status, user, webhook
 from gateway.api.call import Call, read_body, waits_for_leave
 from gateway.api.reply import Reply, refuse, wrong_method
-from gateway.core.auth import decode_text, spellings, verify_request
+from gateway.core.auth import claimed_key, decode_text, spellings, verify_request
 from gateway.core.error import RequestError
 from gateway.desk import Desk
 from gateway.node import Node
@@ -44,7 +44,7 @@ _SILENT = logging.Logger("rawpush.access", logging.CRITICAL)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method, and a path cut at its slashes; an empty segment stands for the app, and a second one for what is named."""
+    """A method, and a path cut at its slashes; an empty segment stands for a name, the first under `apps` for the app's."""
 
     method: str
     path: tuple[str, ...]
@@ -54,9 +54,15 @@ class Route:
     #: its answer may take long; it ends when the client goes away
     waits: bool = False
 
+    @property
+    def has_app(self) -> bool:
+        """Whether the path says which app is meant; else the request's key does."""
+        return self.path[0] == "apps"
+
     def named(self, segments: list[str]) -> str:
         """Return what a path that fits names beside the app, decoded; empty if it names nothing."""
-        for fixed, segment in zip(self.path[3:], segments[3:], strict=True):
+        start = 2 if self.has_app else 0
+        for fixed, segment in zip(self.path[start:], segments[start:], strict=True):
             if not fixed:
                 return decode_text(segment)
         return ""
@@ -69,6 +75,9 @@ SIGNED = (
     Route("GET", ("apps", "", "channels"), channel.channels),
     Route("GET", ("apps", "", "channels", ""), channel.channel),
     Route("GET", ("apps", "", "channels", "", "users"), channel.users),
+    Route("POST", ("apps", "", "users", "", "terminate_connections"), user.terminate_connections),
+    # how the Python SDK (3.3.4 and before) writes it
+    Route("POST", ("users", "", "terminate_connections"), user.terminate_connections),
     Route("GET", ("apps", "", "webhooks", "events"), webhook.events, waits=True),
     Route("GET", ("apps", "", "webhooks", "snapshot"), webhook.snapshot),
     Route("GET", ("apps", "", "webhooks", "events", ""), webhook.why),
@@ -165,7 +174,9 @@ class Site:
             raise RequestError(404, "there is nothing at this path; GET /openapi.json lists what there is", "path")
         if method != route.method and (method != "HEAD" or route.method != "GET"):
             return wrong_method("GET, HEAD" if route.method == "GET" else route.method)
-        app = self._node.app(decode_text(segments[1]))
+        app = self._node.app(decode_text(segments[1])) if route.has_app else self._node.app_by_key(claimed_key(query))
+        if app is None and not route.has_app:
+            raise RequestError(401, "auth_key is missing, or not the key of any app", "auth_key")
         if app is None:
             raise RequestError(404, "there is no app with the id in the path; ids are those of the gateway's [[apps]]", "path")
 

@@ -103,6 +103,11 @@ def verify_request(app: App, *, method: str, paths: Sequence[str], query: str, b
     )
 
 
+def claimed_key(query: str) -> str:
+    """Return the key that a request says it is signed with, empty if none; nothing is verified by that."""
+    return next((value.decode("utf-8", "replace") for name, value in _parse(query) if name == b"auth_key"), "")
+
+
 def sign_request(
     app: App, *, method: str, path: str, parameters: Sequence[tuple[str, str]] = (), body: bytes = b"", now_s: float
 ) -> str:

@@ -14,6 +14,7 @@ from gateway.core.app import App
 from gateway.core.auth import (
     GRACE_S,
     channel_signature_error,
+    claimed_key,
     decode_text,
     sign_request,
     spellings,
@@ -127,6 +128,11 @@ def test_a_sign_in_signs_its_text_as_it_came() -> None:
         assert f"1.2::user::{data}" in sentence
     for auth in (None, "", "nocolon", f"other:{digest(f'1.2::user::{data}')}"):
         assert user_signature_error(APP, "1.2", auth, data)
+
+
+def test_the_key_a_request_claims() -> None:
+    assert claimed_key("a=b&AUTH_key=demo%2Dkey&auth_key=other") == "demo-key"
+    assert [claimed_key(query) for query in ("", "auth_key", "auth_key=", "key=x", "auth_key=%FF")] == ["", "", "", "", "\ufffd"]
 
 
 # -- requests that are right

@@ -25,6 +25,7 @@ from gateway.core.roster import Member
 from gateway.desk import Desk
 from gateway.node import Node
 from gateway.ports import Clock
+from gateway.user import Users
 from tests import contract
 from tests.desk_kit import DeskKit
 from tests.fake import FakeClock
@@ -35,8 +36,19 @@ OTHER = App(id="740214", key="c0ffee11223344556677", secret="d15ea5e0b16b00b5aa5
 EVENTS = f"/apps/{APP.id}/events"
 BATCH = f"/apps/{APP.id}/batch_events"
 CHANNELS = f"/apps/{APP.id}/channels"
+USERS = f"/apps/{APP.id}/users"
 EVENT: dict[str, Any] = {"name": "created", "channels": ["orders"], "data": '{"id":17}'}
 ITEM: dict[str, Any] = {"name": "created", "channel": "orders", "data": '{"id":17}'}
+
+
+class FakeUsers(Users):
+    """Remembers whose connections were to be terminated."""
+
+    def __init__(self) -> None:
+        self.terminated: list[tuple[str, str]] = []
+
+    def terminate(self, app_id: str, user_id: str) -> None:
+        self.terminated.append((app_id, user_id))
 
 
 class FakeNode(Node):
@@ -44,6 +56,7 @@ class FakeNode(Node):
 
     def __init__(self, *apps: App) -> None:
         self.tracker = LocalTracker()
+        self.users = self.fake_users = FakeUsers()
         self.apps = {app.id: app for app in apps}
         self.published: list[Publication] = []
         self.rejected: list[tuple[str, str, str | None, str | None, int]] = []
@@ -58,6 +71,9 @@ class FakeNode(Node):
 
     def app(self, app_id: str) -> App | None:
         return self.apps.get(app_id)
+
+    def app_by_key(self, key: str) -> App | None:
+        return next((app for app in self.apps.values() if app.key == key), None)
 
     def publish(self, publications: Sequence[Publication]) -> Awaitable[None] | None:
         if isinstance(self.outcome, Exception):

@@ -34,7 +34,7 @@ SIGNED = [operation for operation, described in OPERATIONS.items() if described[
 KEY = f"{APP.id}/backend"
 
 #: what the paths of SIGNED name, in a served kit; the event's id is put in when it is known
-NAMES = {"app_id": APP.id, "channel": "presence-a", "endpoint": "backend"}
+NAMES = {"app_id": APP.id, "channel": "presence-a", "endpoint": "backend", "user_id": "u-42"}
 
 
 class Kit(DeskKit):
@@ -292,12 +292,14 @@ async def provoke(status: int, served: Served, kit: Kit, operation: tuple[str, s
                 assert await waiting == 200
             return answered
         case 500:
-            monkeypatch.setattr(served.node, "app", fails(ValueError("a bug")))
+            for look in ("app", "app_by_key"):
+                monkeypatch.setattr(served.node, look, fails(ValueError("a bug")))
             return await ask()
         case 501:
             return await announced("Transfer-Encoding: gzip, chunked", then=b"0\r\n\r\n")
         case 503:
-            monkeypatch.setattr(served.node, "app", fails(OSError(errno.EIO, "reading failed")))
+            for look in ("app", "app_by_key"):
+                monkeypatch.setattr(served.node, look, fails(OSError(errno.EIO, "reading failed")))
             return await ask()
     raise AssertionError(f"nobody knows how {status} comes about")
 

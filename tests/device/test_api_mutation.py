@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.desk_kit import DeskKit, endpoint
-from tests.device.served import APP, BATCH, CHANNELS, EVENT, EVENTS, ITEM, Served, serve
+from tests.device.served import APP, BATCH, CHANNELS, EVENT, EVENTS, ITEM, USERS, Served, serve
 from tests.mutation import Edit, edits, meaning, mutate
 
 HOOKS = f"/apps/{APP.id}/webhooks"
@@ -27,6 +27,8 @@ REQUESTS: list[tuple[str, str, dict[str, str], bytes]] = [
     ("GET", CHANNELS, {"filter_by_prefix": "presence-", "info": "user_count"}, b""),
     ("GET", f"{CHANNELS}/private-a@b,c;d", {"info": "subscription_count"}, b""),
     ("GET", f"{CHANNELS}/presence-a/users", {}, b""),
+    ("POST", f"{USERS}/u-42/terminate_connections", {}, b"{}"),
+    ("POST", "/users/u-42/terminate_connections", {}, b"{}"),
     ("GET", f"{HOOKS}/events", {"after": "0", "limit": "3", "event": "channel.*"}, b""),
     ("GET", f"{HOOKS}/endpoints/backend/dead_letters", {"from": "2026-01-25T10:00:00Z"}, b""),
     ("POST", f"{HOOKS}/endpoints/backend/replay", {}, b'{"dead_letters":"all","limit":5}'),
