@@ -22,6 +22,7 @@ from ipaddress import ip_address
 from typing import Protocol
 
 import aiohttp
+from aiohttp import ClientSession
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
@@ -91,8 +92,11 @@ class HttpSender:
         peer: _Peer | None = None
         try:
             _check(headers)
-            peer = await self._peer(endpoint)
+            former = self._peers.get(endpoint.key)
+            peer = self._peer(endpoint)
             peer.under_way += 1
+            if former is not None and former is not peer:
+                await former.retire()
             async with peer.session.post(peer.url, data=_data(body), headers=headers, allow_redirects=False) as response:
                 wishes = response.headers.getall("Retry-After", ())
                 return Outcome(
@@ -109,13 +113,13 @@ class HttpSender:
         finally:
             if peer is not None:
                 peer.under_way -= 1
-                await peer.close_if_done()
+                if peer.is_retired:
+                    await peer.close_if_done()
 
     async def forget(self, endpoint_key: str) -> None:
         peer = self._peers.pop(endpoint_key, None)
         if peer is not None:
-            peer.is_retired = True
-            await peer.close_if_done()
+            await peer.retire()
 
     async def close(self) -> None:
         self._is_closed = True
@@ -124,14 +128,16 @@ class HttpSender:
         if self._resolver is not None:
             await self._resolver.close()
 
-    async def _peer(self, endpoint: Endpoint) -> _Peer:
+    def _peer(self, endpoint: Endpoint) -> _Peer:
+        """Return the endpoint's peer, a new one in the place of the former if it has changed.
+
+        Not a coroutine: two attempts at the same moment would each put one there, and one of them would be lost.
+        """
         if self._is_closed:
             raise _Refused("the sender is closed")
         peer = self._peers.get(endpoint.key)
         if peer is not None and (peer.endpoint is endpoint or peer.endpoint == endpoint):
             return peer
-        if peer is not None:
-            await self.forget(endpoint.key)
         url = _target(endpoint.url)
         if (why := self._refusal(url.host or "")) is not None:
             raise _Refused(why)
@@ -142,7 +148,7 @@ class HttpSender:
             socket_factory=self._make_socket,
             ssl=self._context() if url.scheme == "https" else True,
         )
-        session = aiohttp.ClientSession(
+        session = ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=endpoint.timeout_s),
             skip_auto_headers=_UNSET,
@@ -195,12 +201,17 @@ class _Peer:
 
     __slots__ = ("endpoint", "is_retired", "session", "under_way", "url")
 
-    def __init__(self, endpoint: Endpoint, url: URL, session: aiohttp.ClientSession) -> None:
+    def __init__(self, endpoint: Endpoint, url: URL, session: ClientSession) -> None:
         self.endpoint = endpoint
         self.url = url
         self.session = session
         self.under_way = 0
         self.is_retired = False
+
+    async def retire(self) -> None:
+        """Nothing new is sent from now on."""
+        self.is_retired = True
+        await self.close_if_done()
 
     async def close_if_done(self) -> None:
         """Let go of the connections once nobody needs them: an attempt under way goes on to its end."""
@@ -229,15 +240,14 @@ class _Guard(AbstractResolver):
 
 def _check(headers: Mapping[str, str]) -> None:
     """Raise _Refused where a header cannot be sent, before a connection is made for it, and without quoting it."""
-    for name, value in headers.items():
-        text = name + value
-        if "\r" in text or "\n" in text or "\0" in text:
-            raise _Refused("a header holds a control character")
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeError:
-                raise _Refused("a header holds what is no text") from None
+    text = "".join([*headers, *headers.values()])
+    if "\r" in text or "\n" in text or "\0" in text:
+        raise _Refused("a header holds a control character")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeError:
+            raise _Refused("a header holds what is no text") from None
 
 
 def _is_address(host: str) -> bool:
@@ -255,6 +265,8 @@ def _data(body: bytes) -> bytes | io.BytesIO:
 
 async def _head(response: aiohttp.ClientResponse) -> bytes:
     """Return the head of the body; if there is more, or it drips, the connection is ended and the status stands."""
+    if response.content.is_eof() and response.content.exception() is None:
+        return response.content.read_nowait(BODY_HEAD)  # all of it came together with the status: no timer for that
     head = b""
     try:
         async with asyncio.timeout(BODY_PATIENCE_S):

@@ -15,6 +15,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import uvloop
 from aiohttp import AsyncResolver
@@ -267,6 +268,28 @@ async def test_a_changed_url_is_heeded_at_once() -> None:
         assert (await send(sender, endpoint(first.port))).is_success
         assert (await send(sender, endpoint(second.port))).is_success
         assert (len(first.requests), len(second.requests)) == (1, 1)
+
+
+@on_both_loops
+async def test_two_requests_to_a_changed_endpoint_share_its_connections_and_leave_none_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sessions: list[aiohttp.ClientSession] = []
+
+    def made(**options: Any) -> aiohttp.ClientSession:
+        sessions.append(aiohttp.ClientSession(**options))
+        return sessions[-1]
+
+    monkeypatch.setattr(module, "ClientSession", made)
+    async with receiving(answering(OK)) as first, receiving(answering(OK, OK)) as second, sending() as sender:
+        assert (await send(sender, endpoint(first.port))).is_success
+        changed = endpoint(second.port)
+        outcomes = await asyncio.gather(send(sender, changed), send(sender, changed))
+        assert [outcome.is_success for outcome in outcomes] == [True, True]
+        assert len(sessions) == 2
+        assert sessions[0].closed
+        await sender.close()
+    assert all(session.closed for session in sessions)
 
 
 # -- what comes back
