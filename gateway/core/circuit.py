@@ -89,11 +89,6 @@ class Circuit:
             return "disabled"
         return "backing off" if self._open or self._held_until is not None else "healthy"
 
-    @property
-    def in_flight(self) -> int:
-        """How many admitted lanes have not been reported yet."""
-        return len(self._in_flight)
-
     # -- asking
 
     def admit(self, waiting: Collection[int], now: float) -> list[int]:

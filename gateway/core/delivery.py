@@ -76,19 +76,11 @@ class Outcome:
 
 
 class State(Enum):
-    """The states of a request; see TRANSITIONS."""
+    """The states of a request: DUE stays DUE while attempts fail, the other two are final."""
 
     DUE = "due"
     DELIVERED = "delivered"
     DEAD = "dead"
-
-
-#: DUE stays DUE while attempts fail; the other two are final
-TRANSITIONS = {
-    State.DUE: frozenset({State.DUE, State.DELIVERED, State.DEAD}),
-    State.DELIVERED: frozenset[State](),
-    State.DEAD: frozenset[State](),
-}
 
 
 @dataclass(frozen=True, slots=True)
