@@ -7,7 +7,6 @@ receiver with a tolerance of minutes accepts a retry after hours.
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 
@@ -50,14 +49,14 @@ def headers(endpoint: Endpoint, request: Request, *, attempt: int, now_s: int, u
 
 def plain(secret: str, body: bytes) -> str:
     """Return the lower-case hex HMAC-SHA256 of the body; the key is the secret as it is written, `whsec_` included."""
-    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return hmac.digest(secret.encode(), body, "sha256").hex()
 
 
 def standard(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
     """Return one signature of the Standard Webhooks scheme; raises ValueError if a `whsec_` secret is not base64."""
     # a stranger's header may hold surrogates, which stand for bytes that are not UTF-8
     signed = f"{message_id}.{timestamp}.".encode("utf-8", "surrogatepass") + body
-    digest = hmac.new(key_of(secret), signed, hashlib.sha256).digest()
+    digest = hmac.digest(key_of(secret), signed, "sha256")
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
