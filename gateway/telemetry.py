@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from functools import lru_cache
 
 import orjson
 
@@ -101,9 +102,8 @@ class JsonFormatter(logging.Formatter):
     """A JSON object a line, for machines; times in RFC 3339 UTC."""
 
     def format(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = {
-            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "time": f"{_second(int(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -112,6 +112,11 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info is not None:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line, default=str).decode()
+
+
+@lru_cache(maxsize=1)
+def _second(at_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at_s))
 
 
 def _escaped(text: str) -> str:
