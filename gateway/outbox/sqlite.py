@@ -95,9 +95,12 @@ class SqliteOutbox(SqliteLedger):
             self._ahead.appended(deliveries, self._books.lanes)
 
     async def settle(self, settlement: Settlement) -> None:
-        """Write the settlement, together with whatever else is waiting. Raises OSError; it may be settled again then."""
+        """Write the settlement, together with whatever else is waiting or comes in this turn of the loop.
+
+        Raises OSError; it may be settled again then.
+        """
         self._demand_open()
-        await self._writer.write(settlement)
+        await self._writer.submit_soon(settlement)
 
     async def claim(self, endpoint: str, lane: int, limit: int) -> Claim | None:
         """Return the head of the lane; an empty lane is known without asking the disk."""

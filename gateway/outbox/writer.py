@@ -35,6 +35,9 @@ LITTER = 1_000
 #: seconds between looks how much of the file is in use, and the part of `max_size` that may be written in between
 MEASURE_S = 0.1
 MEASURE_SHARE = 0.01
+#: seconds without work after which settled deliveries are deleted, however few: a transaction for each one would double their
+#: number where they come singly
+REST_S = 0.05
 #: seconds without work after which the log is copied to its places
 IDLE_S = 2.0
 
@@ -72,6 +75,8 @@ class Writer:
         self._busy_timeout_s = busy_timeout_s
         self._epoch_ms = epoch_ms
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        #: what was given in this turn of the loop and can wait for its end
+        self._gathered: list[Job] = []
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._present_until = 0.0
@@ -101,8 +106,23 @@ class Writer:
         self._jobs.put(Job(payload, future))
         return future
 
+    def submit_soon(self, payload: Payload) -> asyncio.Future[object]:
+        """Do the same at the end of this turn of the loop, so that what others give in it is written together with this."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[object] = loop.create_future()
+        if not self._gathered:
+            loop.call_soon(self._hand_over)
+        self._gathered.append(Job(payload, future))
+        return future
+
+    def _hand_over(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        for job in gathered:
+            self._jobs.put(job)
+
     async def stop(self) -> None:
         """Write what was given before, then end the thread and let go of the store."""
+        self._hand_over()
         self._jobs.put(None)
         await asyncio.shield(self._stopped)
 
@@ -162,7 +182,7 @@ class Writer:
         if self._failure is not None:
             wait = PROBE_S
         elif self.books.is_littered:
-            wait = 0.0
+            wait = REST_S
         else:
             wait = max(0.0, self._housekeeping_at - time.monotonic())
             if self._checkpointer.is_behind(self.books.written):
