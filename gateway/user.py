@@ -8,7 +8,8 @@ other nodes as a publication to `#user-status-ID`, which a node subscribes to wh
 only says that something has changed; what is true the tracker is asked, so that news which crosses on its way does no harm.
 Neither channel can be subscribed to by clients or is told of in webhooks.
 
-What is due is looked at with every tick, so a user who comes and goes all the time costs one frame a tick to his watchers.
+What is due is looked at with every tick, so a user who comes and goes all the time costs one frame a tick to his watchers;
+only a newcomer who wants to know of him is not kept waiting.
 """
 
 from __future__ import annotations
@@ -98,9 +99,10 @@ class Users:
                 self._recorder.record(tenant.lifecycle.signed_in(live.socket_id, user.id, self._now()))
             if wish.before is not None:
                 self._unwatch(live, wish.before)
-            self._watch(live, user)
         if diff.occupied:
             self._changed(tenant, user.id)
+        if tenant.lives.get(live.socket_id) is live:
+            self._watch(live, user)
 
     def _leave(self, live: Live, user: User) -> None:
         self._unwatch(live, user)
@@ -117,6 +119,9 @@ class Users:
         tenant = live.tenant
         if not user.watchlist:
             return
+        # What is told with the next tick is true already: the newcomer must not be told the opposite, nor the same twice.
+        for user_id in user.watchlist:
+            self._tell(tenant, user_id)
         fresh, unknown = tenant.watchlists.watch(live.socket_id, live.connection, user.watchlist)
         for user_id in fresh:
             self._broker.subscribe(tenant.app.id, _STATUS_CHANNEL + user_id)

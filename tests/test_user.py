@@ -180,6 +180,22 @@ async def test_a_watcher_is_told_the_present_state_and_then_each_change(house: H
     assert news(watcher) == [("offline", ["ada"])]
 
 
+async def test_a_newcomer_is_told_what_is_true_and_not_what_was_told_last(house: House) -> None:
+    watcher = watching(house, "ada", "bob")
+    signed_in(house)
+    live, connection = house.connect()
+    sign_in(house, live, "bob", watchlist=["bob", "ada"])
+    connection.offered.pop(0)
+    assert news(connection) == [("online", ["bob", "ada"])]
+    assert sorted(news(watcher)) == [("online", ["ada"]), ("online", ["bob"])]
+    live, connection = house.connect()
+    sign_in(house, live, "other", watchlist=["bob", "ada"])
+    connection.offered.pop(0)
+    assert news(connection) == [("online", ["bob", "ada"])]
+    tick(house)
+    assert news(watcher) == news(connection) == []
+
+
 async def test_who_has_several_connections_is_online_until_the_last_has_gone(house: House) -> None:
     watcher = watching(house, "ada")
     (first, _), (second, _) = signed_in(house), signed_in(house)
