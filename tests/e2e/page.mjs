@@ -5,7 +5,7 @@ import { obey, say } from "./lines.mjs";
 
 await obey({
   run({ code }) {
-    const log = (value) => say({ type: "log", value });
+    const log = (value, ...more) => say({ type: "log", value, more });
     new Function("Pusher", "Echo", "console", code)(Pusher, Echo, { log });
   },
 });
