@@ -59,6 +59,7 @@ def meaning(target: bytes, prefix: bytes = b"") -> Meaning:
     if not target.startswith(b"/"):  # the absolute form
         target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
     path, _, query = target.partition(b"?")
+    path = unquote_to_bytes(path)
     if prefix and path.startswith(prefix + b"/"):
         path = path[len(prefix) :]
     values: dict[bytes, list[bytes]] = {}
@@ -67,4 +68,4 @@ def meaning(target: bytes, prefix: bytes = b"") -> Meaning:
             name, _, value = piece.partition(b"=")
             name = re.sub(rb"\[[0-9]+\]\Z", b"", unquote_to_bytes(name).lower())
             values.setdefault(name, []).append(unquote_to_bytes(value))
-    return unquote_to_bytes(path), sorted((name, [b",".join(several)]) for name, several in values.items())
+    return path, sorted((name, [b",".join(several)]) for name, several in values.items())

@@ -34,7 +34,7 @@ async def test_whatever_is_asked_is_answered_as_described(
         f"http://127.0.0.1:{gateway.port}/openapi.json",
         f"--url=http://127.0.0.1:{gateway.port}",
         f"--checks={','.join(CHECKS.split())}",
-        "--phases=examples,coverage,fuzzing",
+        "--phases=coverage,fuzzing",
         "--max-examples=5",
         "--generation-deterministic",
         "--continue-on-failure",
@@ -46,7 +46,7 @@ async def test_whatever_is_asked_is_answered_as_described(
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(240):
             output, _ = await process.communicate()
     finally:
         if process.returncode is None:
