@@ -24,6 +24,8 @@ GRACE_S = 600
 
 #: characters of a signed string that an error repeats; a channel_data may be long, and the head says enough
 _SHOWN = 1_000
+#: and of a parameter's name
+_SHOWN_NAME = 64
 
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 #: thirteen digits hold seconds for 300,000 years, and milliseconds, which are then refused for what they are
@@ -79,7 +81,8 @@ def verify_request(app: App, *, method: str, paths: Sequence[str], query: str, b
 
     `paths` are the acceptable spellings of one path (see `spellings`), `query` is the raw text after the question mark,
     `body` the bytes as received, `now_s` Unix seconds. Percent escapes are decoded; a plus is a plus. Raises RequestError
-    401 with a sentence that names the part that failed: key, version, time stamp, MD5 of the body, signature.
+    401 with a sentence that names the part that failed: key, version, time stamp, MD5 of the body, signature; and where
+    a parameter holds an ampersand, which the signature could not tell from one that separates.
     """
     usual = _USUAL.fullmatch(query)
     if usual is not None and _is_right(app, usual, f"{method}\n{paths[0]}\n{usual[1]}", body, now_s):
@@ -113,7 +116,8 @@ def sign_request(
 ) -> str:
     """Return the query of a request that `verify_request` finds right: the parameters, and those of the signature.
 
-    `path` is what will be sent, escapes included, from its first slash on; names of parameters are in lower case.
+    `path` is what will be sent, escapes included, from its first slash on; names of parameters are in lower case and
+    without equals signs, and there is no ampersand in any of them.
     """
     pairs = [(_bytes(name), _bytes(value)) for name, value in parameters]
     pairs += [(b"auth_key", _bytes(app.key)), (b"auth_timestamp", b"%d" % now_s), (b"auth_version", b"1.0")]
@@ -162,9 +166,16 @@ def _is_right(app: App, usual: re.Match[str], signed: str, body: bytes, now_s: f
 def _parse(query: str) -> _Pairs:
     raw = _bytes(query)
     pieces = [piece.partition(b"=") for piece in raw.split(b"&") if piece]
-    if b"%" in raw:
-        return [(_decode(name).lower(), _decode(value)) for name, _, value in pieces]
-    return [(name.lower(), value) for name, _, value in pieces]
+    if b"%" not in raw:
+        return [(name.lower(), value) for name, _, value in pieces]
+    pairs = [(_decode(name).lower(), _decode(value)) for name, _, value in pieces]
+    for name, value in pairs:
+        if b"&" in name or b"=" in name or b"&" in value:
+            # What is signed has no escapes: `a=1%26b=2` is signed as `a=1&b=2` is. Whoever hears a request could have it say
+            # the other thing, so neither may ever be the one with the escape
+            where = name.decode("utf-8", "replace")[:_SHOWN_NAME]
+            raise _refusal("an escaped & (in a name also =) is signed like one that separates: send it in the body", where)
+    return pairs
 
 
 def _auth_parameters(pairs: _Pairs) -> dict[bytes, bytes]:

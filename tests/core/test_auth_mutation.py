@@ -25,7 +25,7 @@ PATHS = ("/apps/1001/channels/private-a@b,c;d=e", "/rt/apps/1001/events", "/apps
 PARAMETERS: list[list[tuple[str, str]]] = [
     [],
     [("info", "user_count,subscription_count"), ("filter_by_prefix", "presence-é")],
-    [("channels[]", "a"), ("channels[]", "b"), ("name", "a b&c=d"), ("data", "")],
+    [("channels[]", "a"), ("channels[]", "b"), ("name", "a b+c=d"), ("data", "")],
 ]
 
 
