@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+from tests.device.front_kit import tls_contexts
 from tests.e2e.application import Application
 from tests.e2e.chromium import Tab
 from tests.e2e.client import Backend
@@ -133,3 +135,28 @@ async def test_a_page_that_may_not_subscribe_never_asks_the_gateway(
     tab.send("disconnect")
     await receiver.one("connection.closed", socket_id=socket_id)
     assert receiver.kinds() == ["connection.opened", "connection.closed"]
+
+
+async def test_over_the_gateways_own_tls(
+    start_gateway: StartGateway, application: Application, open_tab: OpenTab, tmp_path: Path, receiver: Receiver
+) -> None:
+    _, trust = tls_contexts(tmp_path)
+    both = str(tmp_path / "both.pem")
+    gateway = await start_gateway(
+        app(webhooks=[receiver.endpoint()], needs_tls=True), server={"tls": {"cert": both, "key": both}}
+    )
+    application.use(gateway.port)
+    tab = await open_tab()
+    options = {"forceTLS": True, "wssPort": gateway.port, "enabledTransports": ["ws", "wss"]}
+    await enter(tab, gateway, "ada", ROOM, **options)
+    async with Backend(gateway.port, ssl=trust) as backend:
+        for number in range(10):
+            assert await backend.publish(ROOM, "created", json.dumps([number, "x" * 10_000])) == 200
+    for number in range(10):
+        assert (await tab.expect("event", event="created"))["data"] == [number, "x" * 10_000]
+    await tab.reload()
+    await enter(tab, gateway, "ada", ROOM, **options)
+    await tab.stop()
+    await receiver.wait_for("connection.closed", count=2)
+    assert await gateway.stop() == 0
+    receiver.check_ledger()
