@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import random
 import secrets
 import signal
@@ -41,6 +42,7 @@ from gateway.outbox.sqlite import SqliteOutbox
 from gateway.ports import Clock
 from gateway.recorder import Recorder
 from gateway.telemetry import JsonFormatter, Telemetry, TextFormatter
+from gateway.transport.activation import inherited
 from gateway.transport.front import Front
 
 USER_AGENT = f"RawPush/{__version__}"
@@ -175,7 +177,10 @@ class Gateway:
         if strays := {key for key, _ in recovery.lanes} - {endpoint.key for endpoint in endpoints}:
             self._parting = asyncio.create_task(self._abandon_strays(strays), name="abandon")
         self.node.started()
-        self.port = await self._front.listen(server.host, server.port, _tls(config))
+        tls = _tls(config)
+        sockets: list[socket.socket | None] = [*inherited(os.environ, os.getpid())]
+        for one in sockets or [None]:
+            self.port = await self._front.listen(server.host, server.port, tls, inherited=one)
 
     async def reload(self, config: Config) -> None:
         """Take over the apps and endpoints of another configuration without dropping a connection of an app that stays.

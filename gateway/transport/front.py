@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from ssl import SSLContext
-from typing import cast
+from typing import Any, cast
 
 from gateway.node import Node
 from gateway.ports import Clock
@@ -75,16 +76,16 @@ class Front:
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick_at = clock.monotonic() + self.tick_s
 
-    async def listen(self, host: str, port: int, ssl: SSLContext | None = None) -> int:
+    async def listen(self, host: str, port: int, ssl: SSLContext | None = None, *, inherited: socket.socket | None = None) -> int:
         """Take connections on one more port from now on; returns it, which is of interest if `port` was 0.
 
-        Raises OSError if the port cannot be had.
+        An `inherited` socket listens already; host and port are then of no interest. Raises OSError if the port cannot be had.
         """
         loop = self.commons.loop
+        where: dict[str, Any] = {"host": host, "port": port} if inherited is None else {"sock": inherited}
         server = await loop.create_server(
             lambda: Door(self),
-            host,
-            port,
+            **where,
             ssl=ssl,
             backlog=_BACKLOG,
             ssl_handshake_timeout=None if ssl is None else self._handshake_timeout_s,

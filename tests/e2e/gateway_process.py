@@ -59,6 +59,8 @@ class GatewayProcess:
         self.port = port
         self._root = root
         self.lines: list[str] = []
+        #: what the process gets beside the usual three
+        self.descriptors: tuple[int, ...] = ()
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -85,20 +87,20 @@ class GatewayProcess:
             raise
         return gateway
 
+    def command(self) -> list[str]:
+        """Return what is run."""
+        return [sys.executable, "-m", "gateway", "serve", "-c", str(self.config)]
+
     async def run(self) -> None:
         """Start the process, without waiting for anything."""
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "gateway",
-            "serve",
-            "-c",
-            str(self.config),
+            *self.command(),
             cwd=self._root,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            pass_fds=self.descriptors,
         )
         self._reader = asyncio.create_task(self._read())
 
