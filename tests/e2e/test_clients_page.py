@@ -19,6 +19,7 @@ from tests.e2e.application import Application
 from tests.e2e.client import Backend
 from tests.e2e.conftest import RunScript, StartGateway
 from tests.e2e.gateway_process import ROOT, GatewayProcess, app
+from tests.e2e.node_script import HERE
 from tests.e2e.proxy import Proxy
 from tests.e2e.receiver import Receiver
 from tests.e2e.test_pysher import end
@@ -103,6 +104,12 @@ async def test_its_python_client(shop: GatewayProcess, receiver: Receiver, monke
             assert json.loads(await heard.get()) == {"id": 7}
     finally:
         await end(names["client"].connection)
+
+
+def test_its_versions_are_those_that_run() -> None:
+    versions = json.loads((HERE / "package.json").read_text())["dependencies"]
+    for name, package in (("pusher-js", "pusher-js"), ("Echo", "laravel-echo")):
+        assert f"{name} {versions[package].rpartition('.')[0]} " in PAGE.replace("\n", " ")
 
 
 def test_its_codes_are_those_of_the_protocol() -> None:
