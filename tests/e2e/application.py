@@ -29,7 +29,8 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>{script}</title>
 class Application:
     """Serves on a free port of loopback; make one with `await Application.start()`.
 
-    Whoever asks for a signature says who he is: by a bearer token, which is his user id, or by the form field `member`.
+    Whoever asks for a signature says who he is: by a bearer token, which is his user id, or by the form fields `member` and
+    `user`. A presence channel's signature for who says nothing is one for who has signed in.
     """
 
     def __init__(self) -> None:
@@ -86,6 +87,16 @@ class Application:
         assert self._sdk is not None
         await asyncio.to_thread(self._sdk.trigger, channel, event, data)
 
+    async def send_to_user(self, user_id: str, event: str, data: object) -> None:
+        """Publish to one user, wherever he is signed in."""
+        assert self._sdk is not None
+        await asyncio.to_thread(self._sdk.send_to_user, user_id, event, data)
+
+    async def terminate(self, user_id: str) -> None:
+        """Have all connections of a user closed."""
+        assert self._sdk is not None
+        await asyncio.to_thread(self._sdk.terminate_user_connections, user_id)
+
     async def _server(self, request: web.Request) -> web.Response:
         told = await request.json()
         self.use(told["port"], app_id=told["appId"], key=told["key"], secret=told["secret"], master_key=told.get("masterKey", ""))
@@ -105,7 +116,7 @@ class Application:
             return web.Response(text=answer, content_type="application/json")
         member = _member(request, str(form.get("member", "")))
         assert self._sdk is not None
-        if channel in self.forbidden or (channel.startswith("presence-") and member is None):
+        if channel in self.forbidden:
             return web.Response(status=403)
         signed = self._sdk.authenticate(channel, socket_id, member if channel.startswith("presence-") else None)
         if "shared_secret" in signed:

@@ -27,7 +27,17 @@ await obey({
     pusher.connection.bind("error", (error) =>
       say({ type: "error", who, code: error?.data?.code ?? error?.error?.data?.code ?? null, at: performance.now() }),
     );
+    pusher.user.bind_global((event, data) => say({ type: "user", who, event, data }));
+    for (const name of ["online", "offline"]) {
+      pusher.user.watchlist.bind(name, (event) => say({ type: "watchlist", who, name, ids: event.user_ids }));
+    }
     pusher.connection.bind("message", (frame) => say({ type: "frame", who, event: frame.event }));
+  },
+  async signIn({ who = "a" }) {
+    const { user } = clients.get(who);
+    clients.get(who).signin();
+    await user.signinDonePromise;
+    return user.user_data;
   },
   subscribe({ who = "a", channel, events = [] }) {
     const subscription = clients.get(who).subscribe(channel);
