@@ -97,7 +97,7 @@ def test_its_requests_are_those_that_are_described() -> None:
     described = {
         (method, re.sub(r"{\w+}", "{}", path))
         for (method, path), one in contract.operations()
-        if one["tags"][0] in ("publish", "channels")
+        if one["tags"][0] in ("publish", "channels", "users") and not one.get("deprecated")
     }
     assert rows == described
 
