@@ -128,6 +128,14 @@ class Client:
         """Subscribe to a presence channel as this user."""
         return await self.subscribe(channel, {"user_id": user_id, "user_info": {"name": user_id}})
 
+    async def sign_in(self, user_id: str, **more: object) -> Frame:
+        """Sign in as this user and wait for the success."""
+        user_data = json.dumps({"id": user_id, **more})
+        text = f"{self.socket_id}::user::{user_data}"
+        auth = f"{self.key}:" + hmac.new(self.secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+        await self.send("pusher:signin", {"auth": auth, "user_data": user_data})
+        return await self.expect("pusher:signin_success")
+
     async def unsubscribe(self, channel: str) -> None:
         await self.send("pusher:unsubscribe", {"channel": channel})
 

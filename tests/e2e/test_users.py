@@ -8,10 +8,13 @@ from typing import Any
 import pusher
 import pytest
 
+from tests.e2e.client import Backend
 from tests.e2e.conftest import Connect, RunNode, StartGateway
 from tests.e2e.gateway_process import APP_ID, KEY, SECRET, GatewayProcess, app
 from tests.e2e.node_script import NodeScript
 from tests.e2e.receiver import Receiver
+
+TERMINATE_ADA = "/users/ada/terminate_connections"
 
 
 async def start(run_node: RunNode, gateway: GatewayProcess) -> NodeScript:
@@ -132,6 +135,41 @@ async def test_a_terminated_user_is_sent_away_and_stays_away(
     await script.expect("user", who="c", event="note")
     script.send("connectAgain", who="a")
     await script.expect("frame", who="a", event="pusher:signin_success")
+
+
+async def test_terminating_again_and_again_hits_who_is_there_and_keeps_the_books(
+    gateway: GatewayProcess, backend: Backend, connect: Connect, receiver: Receiver
+) -> None:
+    bystander = await connect(gateway)
+    await bystander.sign_in("bob")
+    await bystander.subscribe("feed")
+
+    async def come_and_be_sent_away() -> int:
+        client = await connect(gateway)
+        await client.subscribe("feed")
+        await client.sign_in("ada")
+        return await client.closed(within_s=10)
+
+    async def terminate() -> None:
+        # Each hits some who are there, some who are on their way, and some who have been told to go already.
+        for _ in range(5):
+            results = await asyncio.gather(*(backend.call("POST", TERMINATE_ADA, b"{}") for _ in range(10)))
+            assert [(status, answer) for status, answer, _ in results] == [(200, {})] * 10
+            assert await backend.publish("feed", "tick") == 200
+
+    crowd = [asyncio.create_task(come_and_be_sent_away()) for _ in range(40)]
+    await receiver.wait_for("connection.authenticated", count=2)
+    await terminate()
+    await receiver.wait_for("connection.authenticated", count=41)
+    await terminate()
+    assert await asyncio.gather(*crowd) == [4009] * 40
+    closed = await receiver.wait_for("connection.closed", count=40)
+    assert {event.data["reason"] for event in closed} == {"terminated"}
+    assert len([frame for frame in await bystander.settle() if frame["event"] == "pusher:error"]) == 0
+    await bystander.close()
+    await receiver.one("channel.vacated", channel="feed")
+    await receiver.wait_for("connection.closed", count=41)
+    receiver.check_ledger()
 
 
 async def test_who_does_not_prove_himself_is_sent_away(
