@@ -1,7 +1,8 @@
-"""What does an endpoint that is dead cost a healthy one of the same app, against the healthy one alone?
+"""What does an endpoint that is dead cost a healthy one of the same app, against a neighbour that is healthy?
 
-One line for each neighbour: one that refuses connections, one that takes them and never answers, and, to tell what is due to
-there being a second endpoint at all, one that is as healthy. The dead are tried again several times a second.
+That is the floor: what is due to a second endpoint is matched and written for it, be it dead or not. One line for each
+neighbour: one that refuses connections, one that takes them and never answers, and the healthy one, against none at all. The
+dead are tried again several times a second.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _CHANNELS = 100
 _PUBLISHERS = 8
 #: probes per second: few enough to be no load
 _PROBES_PER_S = 100
+#: kinds of neighbour: none, and one that costs what a second endpoint has to cost
+_ALONE, _HEALTHY = "", "is healthy too"
 #: connections that the mute endpoint has room for; beyond, connecting hangs instead of the answer
 _ROOM = 4096
 
@@ -68,22 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with pinned(LOAD_CORE), ExitStack() as stack:
         receiver, other = stack.enter_context(Receiver()), stack.enter_context(Receiver())
         neighbours = {
-            "": [],
+            _ALONE: [],
             "refuses": [receiver.webhook(**dead) | {"name": "neighbour", "url": stack.enter_context(refusing())}],
             "hangs": [receiver.webhook(**dead) | {"name": "neighbour", "url": stack.enter_context(hanging())}],
-            "is healthy too": [other.webhook(**settings) | {"name": "neighbour"}],
+            _HEALTHY: [other.webhook(**settings) | {"name": "neighbour"}],
         }
-        loads = {
-            kind: stack.enter_context(
-                crowd(
-                    stack.enter_context(gateway(outbox=options.outbox, webhooks=[receiver.webhook(**settings), *neighbour])),
-                    [],
-                    requests,
-                    _PUBLISHERS,
-                )
-            )
-            for kind, neighbour in neighbours.items()
-        }
+        loads = {}
+        for kind, neighbour in neighbours.items():
+            tested = stack.enter_context(gateway(outbox=options.outbox, webhooks=[receiver.webhook(**settings), *neighbour]))
+            loads[kind] = stack.enter_context(crowd(tested, [], requests, _PUBLISHERS))
+            # At once, in which all of its connections have their turn: one that says nothing would be cut off meanwhile.
+            loads[kind].run(2 * _PUBLISHERS * _BATCH / options.rate, options.rate / _BATCH)
         delays: dict[str, list[float]] = {kind: [] for kind in loads}
         for number in range(options.rounds + 1):
             for kind, load in loads.items():
@@ -92,15 +90,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 delays[kind] += some if number else ()
     # Of all rounds together: what comes once in several seconds would fall into the rounds of one kind and not of another.
     times = {kind: [at(sorted(some), share) for share in (0.5, 0.99)] for kind, some in delays.items()}
-    alone = times.pop("")
+    alone, beside = times.pop(_ALONE), times[_HEALTHY]
+    conditions = f"{options.rate:g} events per second to each, format {options.format}, outbox {options.outbox}"
     return max(
         answer(
-            f"webhook to a healthy endpoint whose neighbour {kind}, {options.rate:g} events per second to each, format "
-            f"{options.format}, outbox {options.outbox}: p50 {mine[0] / alone[0]:.2f} x, p99 {mine[1] / alone[1]:.2f} x the time "
-            f"without the neighbour (p50 {mine[0]:.2f} ms, p99 {mine[1]:.2f} ms; {alone[0]:.2f} ms, {alone[1]:.2f} ms)"
+            f"webhook to a healthy endpoint whose neighbour {kind}, {conditions}: "
+            + ("" if mine is beside else f"{_ratios(mine, beside)} the time beside a neighbour that is healthy, ")
+            + f"{_ratios(mine, alone)} the time without the neighbour (p50 {mine[0]:.2f} ms, p99 {mine[1]:.2f} ms; "
+            f"beside a healthy one {beside[0]:.2f} ms, {beside[1]:.2f} ms; without {alone[0]:.2f} ms, {alone[1]:.2f} ms)"
         )
         for kind, mine in times.items()
     )
+
+
+def _ratios(mine: Sequence[float], floor: Sequence[float]) -> str:
+    return f"p50 {mine[0] / floor[0]:.2f} x, p99 {mine[1] / floor[1]:.2f} x"
 
 
 if __name__ == "__main__":

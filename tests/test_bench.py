@@ -68,6 +68,7 @@ def test_a_neighbour_that_refuses_or_hangs_is_told_beside_a_healthy_one(capfd: p
     lines = capfd.readouterr().out.splitlines()
     assert [line.partition(",")[0].rpartition("neighbour ")[2] for line in lines] == ["refuses", "hangs", "is healthy too"]
     assert all(" x the time without the neighbour " in line for line in lines)
+    assert [" x the time beside a neighbour that is healthy" in line for line in lines] == [True, True, False]
 
 
 def test_a_probe_is_timed_and_told_from_the_load_beside_it() -> None:
