@@ -257,6 +257,14 @@ class Trace:
     attempts: tuple[Attempt, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What one event was to one endpoint: `is_due`: some delivery of it still is; `sequence`: its live one's, if there was."""
+
+    is_due: bool
+    sequence: int | None
+
+
 class Ledger(Protocol):
     """The reading side of an outbox: what a receiver or an operator may ask. Never holds up a writer.
 
@@ -278,6 +286,13 @@ class Ledger(Protocol):
 
     async def trace(self, app_id: str, event_id: str) -> Sequence[Trace]:
         """Return what became of the event at each endpoint it was due to, replays included."""
+        ...
+
+    async def past(self, app_id: str, endpoint: str, event_ids: Sequence[str]) -> Mapping[str, Past]:
+        """Return what these events were to the endpoint, by id: what `trace` tells, at a fraction of its cost for each.
+
+        An event that was never due to it, or of which nothing is known any more, is left out.
+        """
         ...
 
     async def attempts(self, endpoint: str, *, before: int | None = None, limit: int = 100) -> Sequence[Attempt]:

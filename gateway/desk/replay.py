@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.core.delivery import REPLAY_LANE, Delivery
@@ -26,12 +26,12 @@ from gateway.core.error import RequestError
 from gateway.core.lifecycle import LifecycleEvent
 from gateway.core.webhook import Router
 from gateway.desk.selection import Selection
-from gateway.ports import Ledger, Outbox, Wake
+from gateway.ports import Ledger, Outbox, Past, Wake
 
 #: Deliveries in one step: their envelopes are in memory together, and written in one transaction.
 MOST_REPLAYED = 1_000
 
-#: Events or dead letters looked at in one step, whether they are meant or not: at some 100 us each, well under a second.
+#: Events or dead letters looked at in one step, whether they are meant or not: well under a second.
 MOST_EXAMINED = 2_000
 
 #: Milliseconds by which times along the ledger may be out of order, where a wall clock was set back.
@@ -40,8 +40,8 @@ _SLACK_MS = 60_000
 #: cursors so close together are read through, not searched any further
 _NEAR = 256
 
-#: events after which others get their turn
-_BREATH = 32
+#: events whose past is asked for together, and after which others get their turn
+_BREATH = 64
 
 _RESUME = re.compile(r"(dead|range):([0-9]{1,18}):([0-9]{1,18})")
 
@@ -72,7 +72,8 @@ class Replay:
         entry = await self._ledger.find(app_id, event_id)
         if entry is None:
             raise RequestError(404, f"event {event_id!r} is not in the ledger (any more)", "event_id")
-        delivery = await self._delivery(endpoint, entry.event)
+        past = await self._ledger.past(app_id, endpoint, [event_id])
+        delivery = self._delivery(endpoint, entry.event, past.get(event_id))
         if isinstance(delivery, str):
             raise RequestError(409, f"event {event_id!r} is not replayed: {delivery}", "event_id")
         await self._put(app_id, endpoint, [delivery])
@@ -133,8 +134,11 @@ class Replay:
         page = await self._ledger.feed(app_id, after=after, limit=MOST_EXAMINED, kinds=selection.kinds)
         is_done = page.cursor == after or page.cursor >= last
         reached = page.cursor
+        past: Mapping[str, Past] = {}
         for place, entry in enumerate(page.entries):
             if place % _BREATH == 0:
+                ids = [one.event.id for one in page.entries[place : place + _BREATH] if selection.takes(one.event)]
+                past = await self._ledger.past(app_id, endpoint, ids) if ids else {}
                 await asyncio.sleep(0)  # a ledger in memory answers without ever letting anybody else run
             if entry.cursor > last or (selection.to_ms is not None and entry.event.at_ms > selection.to_ms + _SLACK_MS):
                 is_done = True
@@ -145,7 +149,7 @@ class Replay:
             reached = entry.cursor
             if not selection.takes(entry.event):
                 continue
-            delivery = await self._delivery(endpoint, entry.event)
+            delivery = self._delivery(endpoint, entry.event, past.get(entry.event.id))
             if isinstance(delivery, str):
                 left_out += 1
             else:
@@ -155,16 +159,15 @@ class Replay:
         await self._put(app_id, endpoint, chosen)
         return Replayed(len(chosen), left_out, None if is_done else f"range:{reached}:{last}")
 
-    async def _delivery(self, endpoint: str, event: LifecycleEvent) -> Delivery | str:
+    def _delivery(self, endpoint: str, event: LifecycleEvent, past: Past | None) -> Delivery | str:
         """Return the delivery that sends the event to the endpoint again, or a sentence that says why there is none."""
-        past = [trace for trace in await self._ledger.trace(event.app_id, event.id) if trace.endpoint == endpoint]
-        if any(trace.state == "due" for trace in past):
+        if past is not None and past.is_due:
             return "it is still due to this endpoint"
         router = self._router()
-        first = next((trace for trace in past if trace.lane != REPLAY_LANE), None)
-        if first is None and (setting := router.left_out_by(endpoint, event)) is not None:
+        sequence = None if past is None else past.sequence
+        if sequence is None and (setting := router.left_out_by(endpoint, event)) is not None:
             return f"it was never due to this endpoint, whose `{setting}` leaves it out"
-        return router.render(endpoint, event, 0 if first is None else first.sequence)
+        return router.render(endpoint, event, sequence or 0)
 
     async def _put(self, app_id: str, endpoint: str, deliveries: Sequence[Delivery]) -> None:
         if not deliveries:

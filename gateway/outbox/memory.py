@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from heapq import merge
 from itertools import islice
@@ -11,8 +11,8 @@ from itertools import islice
 from gateway.core.delivery import REPLAY_LANE, Claim, Delivery, Settlement, State
 from gateway.core.lifecycle import LifecycleEvent, Record, SpanOpened
 from gateway.outbox.memory_ledger import AttemptLog, Place, Recall, places_of
-from gateway.outbox.row import given_up
-from gateway.ports import Attempt, Backlog, Commit, DeadLetter, Entry, Page, Recovery, Snapshot, Trace
+from gateway.outbox.row import given_up, past_from
+from gateway.ports import Attempt, Backlog, Commit, DeadLetter, Entry, Page, Past, Recovery, Snapshot, Trace
 from gateway.telemetry import gateway_log
 
 #: per endpoint; at a kilobyte each this is a megabyte, and more than anybody reads without a disk
@@ -264,6 +264,17 @@ class MemoryOutbox:
                 continue
             traces.append(Trace(endpoint, number, sequence, state.value, attempts))
         return traces
+
+    async def past(self, app_id: str, endpoint: str, event_ids: Sequence[str]) -> Mapping[str, Past]:
+        """Return what the events were to the endpoint; costs a walk through the app's events and the endpoint's attempts."""
+        oldest = self._attempts[endpoint].oldest() if endpoint in self._attempts else {}
+        rows = []
+        for event_id, (key, lane, sequence) in self._app(app_id).places(event_ids):
+            if key == endpoint:
+                is_due = self._lanes[key][lane].holds(sequence)
+                if is_due or sequence >= oldest.get(lane, sequence + 1):
+                    rows.append((event_id, lane, sequence, is_due))
+        return past_from(rows)
 
     async def attempts(self, endpoint: str, *, before: int | None = None, limit: int = 100) -> Sequence[Attempt]:
         """Return a page of the attempts that are kept."""

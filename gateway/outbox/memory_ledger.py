@@ -73,6 +73,12 @@ class Recall:
                 return entry, places
         return None
 
+    def places(self, event_ids: Iterable[str]) -> list[tuple[str, Place]]:
+        """Return where the deliveries of these events went, each with its event's id."""
+        wanted = frozenset(event_ids)
+        known = zip(self._entries, self._places, strict=True)
+        return [(entry.event.id, place) for entry, places in known if entry.event.id in wanted for place in places]
+
     def replayed(self, places: Iterable[tuple[str, Place]]) -> None:
         """Note further deliveries, by the id of their event; events that are not kept any more are passed over."""
         wanted: dict[str, list[Place]] = {}
@@ -101,6 +107,14 @@ class AttemptLog:
         """Answer `attempts`."""
         older = (one for one in reversed(self._attempts) if number is None or one.number < number)
         return list(islice(older, limit))
+
+    def oldest(self) -> dict[int, int]:
+        """Return the first sequence that the attempts still tell of, by lane."""
+        first: dict[int, int] = {}
+        for one in self._attempts:
+            lane, sequence = one.settlement.lane, one.settlement.first_sequence
+            first[lane] = min(sequence, first.get(lane, sequence))
+        return first
 
     def at(self, lane: int, sequence: int) -> tuple[Attempt, ...]:
         """Return the attempts at one delivery, oldest first."""

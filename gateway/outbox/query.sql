@@ -265,6 +265,21 @@ FROM span WHERE app = ?1
 -- One event of an app, and where its deliveries went.
 SELECT no, id, kind, at_ms, entry, deliveries FROM event WHERE id = ?2 AND app = ?1
 
+-- name: past
+-- Where the deliveries of events (ids ?3) of app ?1 to endpoint ?2 went, as far as anything is known of them: due ones, those
+-- whose lane's oldest attempt is no younger (attempts of a lane leave no gap), and dead ones. [id, lane, sequence, due], in one row.
+SELECT json_group_array(json_array(id, lane, place, place > cursor)) FROM (
+    SELECT event.id, lane.id AS lane_id, lane.lane, lane.cursor, caused.value & 0xFFFFFFFFFF AS place
+    FROM json_each(?3) AS wanted
+    CROSS JOIN event ON event.id = wanted.value AND event.app = ?1
+    CROSS JOIN json_each(event.deliveries) AS caused
+    CROSS JOIN lane ON lane.id = caused.value >> 40
+    WHERE lane.endpoint = ?2
+)
+WHERE place > cursor
+    OR place >= (SELECT first_sequence FROM attempt WHERE attempt.lane = lane_id ORDER BY no LIMIT 1)
+    OR EXISTS (SELECT 1 FROM dead_letter WHERE endpoint = ?2 AND event_id = id AND sequence = place)
+
 -- name: lane_of
 -- Whose lane it is, and how far it has come.
 SELECT endpoint, lane, cursor FROM lane WHERE id = ?1

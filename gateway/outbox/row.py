@@ -10,9 +10,9 @@ from typing import Any
 
 import orjson
 
-from gateway.core.delivery import Delivery, Outcome, Settlement, Stage, State
+from gateway.core.delivery import REPLAY_LANE, Delivery, Outcome, Settlement, Stage, State
 from gateway.core.lifecycle import LifecycleEvent, Record, Span, SpanClosed, SpanDeparting, SpanOpened
-from gateway.ports import DeadLetter, Entry
+from gateway.ports import DeadLetter, Entry, Past
 
 #: lane id and sequence share one integer: a trillion sequences an endpoint, eight million lanes, and the sign bit unused
 SEQUENCE_BITS = 40
@@ -194,6 +194,16 @@ def deliveries_from(endpoint: str, lane: int, rows: str, envelopes: bytes) -> tu
         deliveries.append(Delivery(endpoint, key & SEQUENCE_MASK, lane, event_id, kind, at_ms, envelope))
         start += size
     return tuple(deliveries)
+
+
+def past_from(rows: Iterable[tuple[str, int, int, bool]]) -> dict[str, Past]:
+    """Make of the deliveries of events to one endpoint, [event id, lane, sequence, still due], what each event was to it."""
+    found: dict[str, Past] = {}
+    for event_id, lane, sequence, is_due in rows:
+        before = found.get(event_id, Past(False, None))
+        live = before.sequence if before.sequence is not None or lane == REPLAY_LANE else sequence
+        found[event_id] = Past(before.is_due or bool(is_due), live)
+    return found
 
 
 def dead_from(endpoint: str, rows: str, envelopes: bytes | None) -> list[tuple[int, DeadLetter]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import orjson
@@ -18,10 +18,11 @@ from gateway.outbox.row import (
     entries_from,
     entry_from,
     packed,
+    past_from,
     settlement_from,
     span_from,
 )
-from gateway.ports import Attempt, DeadLetter, Entry, Page, Snapshot, Trace
+from gateway.ports import Attempt, DeadLetter, Entry, Page, Past, Snapshot, Trace
 
 #: events looked at for one page where only some kinds are wanted: about 10 ms
 LOOKED_AT = 5_000
@@ -85,6 +86,15 @@ class SqliteLedger:
             return [trace for trace in traces if trace is not None]
 
         return await self._ask(lambda connection: in_one_moment(connection, read))
+
+    async def past(self, app_id: str, endpoint: str, event_ids: Sequence[str]) -> Mapping[str, Past]:
+        """Return what the events were to the endpoint, by one statement."""
+
+        def read(connection: sqlite3.Connection) -> Mapping[str, Past]:
+            (rows,) = connection.execute(QUERY["past"], (app_id, endpoint, packed(event_ids))).fetchone()
+            return past_from(orjson.loads(rows))
+
+        return await self._ask(read)
 
     async def attempts(self, endpoint: str, *, before: int | None = None, limit: int = 100) -> Sequence[Attempt]:
         """Return a page of the delivery log; costs a page of each lane."""

@@ -15,7 +15,7 @@ import pytest
 
 from gateway.core.delivery import REPLAY_LANE, Claim, Delivery, State
 from gateway.core.lifecycle import SpanClosed, SpanDeparting, SpanOpened
-from gateway.ports import Backlog, Commit, DeadLetter, Ledger, Outbox, Page, Snapshot, Trace
+from gateway.ports import Backlog, Commit, DeadLetter, Ledger, Outbox, Page, Past, Snapshot, Trace
 from tests.conformance.outbox_suite import ENDPOINT, OTHER, claimed, due, event, sequences, settled, span
 
 
@@ -180,6 +180,24 @@ class LedgerSuite:
         assert (await store.trace("1001", "evt_000004"))[0] == Trace(ENDPOINT, 1, 4, "dead", (log[4],))
         assert (await store.trace("1001", "evt_000005"))[0] == Trace(ENDPOINT, 1, 5, "due", ())
         assert list(await store.trace("1002", "evt_000002")) == []
+
+    async def test_the_past_of_events_is_what_their_traces_tell(self, store: Store) -> None:
+        await store.append(Commit((*map(event, range(1, 6)), event(6, "1002")), tuple(due(n, n % 2) for n in (1, 2, 3, 4))))
+        await store.settle(settled(await claimed(store, 1, 1), State.DEAD))
+        await store.settle(settled(await claimed(store, 0, 1), State.DELIVERED))
+        await store.settle(settled(await claimed(store, 1, 1), State.DELIVERED))
+        await store.replay(ENDPOINT, [due(3, 1), due(5)])
+        ids = [event(number).id for number in range(1, 7)]
+        assert await store.past("1001", ENDPOINT, ids) == {
+            ids[0]: Past(False, 1),
+            ids[1]: Past(False, 2),
+            ids[2]: Past(True, 3),  # its replay is due
+            ids[3]: Past(True, 4),
+            ids[4]: Past(True, None),  # it was never due but as a replay
+        }
+        assert await store.past("1001", ENDPOINT, ids[1:2]) == {ids[1]: Past(False, 2)}
+        assert await store.past("1001", OTHER, ids) == {}
+        assert await store.past("1002", ENDPOINT, ids) == {}
 
     async def test_an_event_that_was_due_to_nobody_has_no_trace(self, store: Store) -> None:
         await recorded(store, 1)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import sqlite3
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from gateway.core.delivery import REPLAY_LANE, Delivery, State
 from gateway.core.lifecycle import SpanOpened
 from gateway.outbox import books, history, sqlite, sqlite_ledger
 from gateway.outbox.sqlite import SqliteOutbox
-from gateway.ports import Commit, Page
+from gateway.ports import Commit, Page, Past
 from tests.conformance.outbox_suite import ENDPOINT, OTHER, claimed, due, event, sequences, settled, span
 from tests.device.outbox_store import NOW_MS, in_thread, keep_house, left_by_version_1, make, rows, until
 
@@ -293,3 +295,20 @@ async def test_the_write_ahead_log_does_not_grow_under_constant_load(path: Path,
         await outbox.settle(settled(await claimed(outbox, limit=100), State.DELIVERED))
     assert path.with_name("outbox.db-wal").stat().st_size < 32_000_000  # of twice as much that went through it
     await outbox.close()
+
+
+async def test_of_what_is_forgotten_there_is_no_past_but_dead_letters_and_what_is_due(outbox: SqliteOutbox) -> None:
+    ids = [event(number).id for number in range(1, 9)]
+    await outbox.append(Commit(tuple(map(event, range(1, 9))), tuple(due(n, n % 2) for n in range(1, 9))))
+    for lane, state in ((0, State.DEAD), (1, State.DELIVERED), (0, State.DELIVERED), (1, State.DEAD), (1, State.DELIVERED)):
+        await outbox.settle(settled(await claimed(outbox, lane, 1), state))
+    for forgotten in range(6):
+        await in_thread(outbox, partial(_forget_attempt, forgotten))
+        traces = {id_: await outbox.trace("1001", id_) for id_ in ids}
+        known = {id_: Past(trace[0].state == "due", trace[0].sequence) for id_, trace in traces.items() if trace}
+        assert await outbox.past("1001", ENDPOINT, ids) == known
+    assert sorted(known) == [ids[1], ids[2], *ids[5:]]
+
+
+def _forget_attempt(no: int, connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM attempt WHERE no = ?", (no,))
