@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -19,7 +20,11 @@ def program(*names: str, package: str) -> str:
         found = shutil.which(name, path=path)
         if found:
             return found
-    sentence = f"{names[0]} is missing: apt-get install {package}"
+    return lacking(f"{names[0]} is missing: apt-get install {package}")
+
+
+def lacking(sentence: str) -> NoReturn:
+    """Skip the test, or fail it if `STRICT` is 1; the sentence says what is missing and what to do."""
     if os.environ.get(STRICT) == "1":
         pytest.fail(f"{sentence} ({STRICT}=1)", pytrace=False)
     pytest.skip(sentence)
