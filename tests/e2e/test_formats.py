@@ -145,6 +145,7 @@ async def test_the_pusher_sdks_accept_the_pusher_format(
         told = {"body": hook.body.decode(), "headers": hook.headers}
         assert await script.ask("pusher", key=KEY, secret=SECRET, **told) == hook.json["events"]
         assert await script.ask("pusher", key=KEY, secret="not-the-secret", **told) is None
+        assert await script.ask("pusher", key=KEY, secret=SECRET, **{**told, "body": told["body"] + " "}) is None
         assert await script.ask("standard", secret=HOOK_SECRET, **told) is True
 
 
