@@ -43,7 +43,11 @@ class Runtime:
     def start(self, folder: Path, **environment: str) -> ReceiverProcess:
         """Start it with its state in a folder and wait until it listens."""
         receiver = ReceiverProcess(self, folder, environment)
-        receiver.start()
+        try:
+            receiver.start()
+        except AssertionError:
+            receiver.kill()
+            raise
         return receiver
 
 

@@ -206,10 +206,10 @@ def test_the_same_event_at_another_endpoint_is_a_repeat_and_yet_counted(receiver
     assert receiver.count(f"gap 1001/{second}@") == 1
 
 
-def test_without_a_secret_nothing_is_genuine(runtime: Runtime, tmp_path: Path) -> None:
-    receiver = runtime.start(tmp_path, HOOK_SECRETS=" ", APPS="")
-    assert post(receiver, one(envelope()).sign(""), pusher("room-1").sign("").sign_pusher("", "")) == [401, 401]
-    receiver.kill()
+def test_without_a_secret_nothing_is_genuine(mortal: ReceiverProcess) -> None:
+    mortal.environment |= {"HOOK_SECRETS": " ", "APPS": ""}
+    mortal.start()
+    assert post(mortal, one(envelope()).sign(""), pusher("room-1").sign("").sign_pusher("", "")) == [401, 401]
 
 
 def test_what_is_stored_survives(mortal: ReceiverProcess) -> None:
