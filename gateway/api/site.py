@@ -17,12 +17,13 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from gateway.api import channel, description, event, status, user, webhook
+from gateway.api import channel, description, event, status, user
 from gateway.api.call import Call, read_body, waits_for_leave
 from gateway.api.reply import Reply, refuse, wrong_method
 from gateway.core.auth import claimed_key, decode_text, spellings, verify_request
 from gateway.core.error import RequestError
 from gateway.desk import Desk
+from gateway.desk import question as webhook
 from gateway.node import Node
 from gateway.ports import Clock
 

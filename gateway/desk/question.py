@@ -1,17 +1,20 @@
-"""What a receiver and an operator may ask about webhooks: feed, snapshot, why, deliveries, dead letters, replay, test."""
+"""How the desk is asked over HTTP: feed, snapshot, why, deliveries, dead letters, replay, test, whoever the asker may be."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from gateway.api.call import Call
+from gateway.core.app import App
 from gateway.core.endpoint import check_kinds, kinds_of
 from gateway.core.error import RequestError
-from gateway.desk import LONGEST_WAIT_S, MOST_REPLAYED, Selection
+from gateway.desk.desk import Desk
+from gateway.desk.feed import LONGEST_WAIT_S
+from gateway.desk.replay import MOST_REPLAYED
+from gateway.desk.selection import Selection
 
 Answer = dict[str, Any]
 T = TypeVar("T")
@@ -32,15 +35,41 @@ _RANGE = ("after", "until", "from", "to")
 _REPLAY = ("event_id", "dead_letters", *_RANGE, "event", "channel", "limit", "resume")
 
 
+class Asked(Protocol):
+    """A request's parameters, each with all the values it was given."""
+
+    @property
+    def parameters(self) -> Mapping[str, Sequence[str]]: ...
+
+
+class Call(Asked, Protocol):
+    """A request that may be answered; `name` is what its path names beside the app (an endpoint, an event), or empty."""
+
+    @property
+    def desk(self) -> Desk: ...
+    @property
+    def app(self) -> App: ...
+    @property
+    def name(self) -> str: ...
+
+    def json(self) -> object:
+        """Return the parsed body; raises RequestError 400 where it is not JSON."""
+        ...
+
+    def asked(self, name: str) -> str:
+        """Return a parameter that is a comma-separated list; empty if it is not there."""
+        ...
+
+
 # -- receivers
 
 
 async def events(call: Call) -> Answer:
     """Answer a page of the feed; with `wait`, as soon as there is something in it, `after=latest` for what is to come."""
-    _known(call.parameters, ("after", "limit", "event", "wait"))
-    after = None if _last(call, "after") == "latest" else _number(call, "after", 0)
+    check_names(call.parameters, ("after", "limit", "event", "wait"))
+    after = None if _last(call, "after") == "latest" else number(call, "after", 0)
     wait_s = _ask(call, "wait", _wait_s, 0.0)
-    limit = _number(call, "limit", _USUAL, 1, _MOST)
+    limit = number(call, "limit", _USUAL, 1, _MOST)
     return await call.desk.events(call.app.id, after=after, limit=limit, kinds=_kinds(call.asked("event")), wait_s=wait_s)
 
 
@@ -64,21 +93,21 @@ async def endpoints(call: Call) -> Answer:
 
 async def deliveries(call: Call) -> Answer:
     """Answer a page of an endpoint's delivery log, newest first."""
-    _known(call.parameters, ("before", "limit"))
+    check_names(call.parameters, ("before", "limit"))
     before = _ask(call, "before", _integer, None)
-    return await call.desk.deliveries(call.app.id, call.name, before=before, limit=_number(call, "limit", _USUAL, 1, _MOST))
+    return await call.desk.deliveries(call.app.id, call.name, before=before, limit=number(call, "limit", _USUAL, 1, _MOST))
 
 
 async def dead_letters(call: Call) -> Answer:
     """Answer a page of an endpoint's dead letters, oldest first."""
-    _known(call.parameters, ("after", "limit", *_SELECTION))
+    check_names(call.parameters, ("after", "limit", *_SELECTION))
     selection = Selection(
         kinds=_kinds(call.asked("event")),
         channel=_last(call, "channel"),
         from_ms=_ask(call, "from", _instant, None),
         to_ms=_ask(call, "to", _instant, None),
     )
-    after, limit = _number(call, "after", 0), _number(call, "limit", _USUAL, 1, _MOST)
+    after, limit = number(call, "after", 0), number(call, "limit", _USUAL, 1, _MOST)
     return await call.desk.dead_letters(call.app.id, call.name, selection, after=after, limit=limit)
 
 
@@ -97,17 +126,17 @@ async def replay(call: Call) -> Answer:
     body = call.json()
     if not isinstance(body, dict):
         raise RequestError(400, "the body must be a JSON object", "body")
-    _known(body, _REPLAY)
+    check_names(body, _REPLAY)
     ways = [name for name in ("event_id", "dead_letters") if name in body] or [name for name in _RANGE if name in body][:1]
     if len(ways) != 1:
         raise RequestError(400, 'name one of "event_id", "dead_letters" and a range ("after", "until", "from", "to")')
     desk, app_id, name = call.desk, call.app.id, call.name
     if ways == ["event_id"]:
-        _known(body, ("event_id",))
+        check_names(body, ("event_id",))
         return await desk.replay_event(app_id, name, _read(body, "event_id", _text, ""))
     numbers = body.get("dead_letters")
     if isinstance(numbers, list):
-        _known(body, ("dead_letters",))
+        check_names(body, ("dead_letters",))
         return await desk.replay_letters(app_id, name, _numbers(numbers))
     selection = Selection(
         kinds=_kinds(_read(body, "event", _globs, "")),
@@ -120,7 +149,7 @@ async def replay(call: Call) -> Answer:
     if ways == ["dead_letters"]:
         if numbers != "all":
             raise RequestError(400, 'dead_letters must be "all" or a list of numbers', "dead_letters")
-        _known(body, ("dead_letters", "limit", "resume", *_SELECTION))
+        check_names(body, ("dead_letters", "limit", "resume", *_SELECTION))
         return await desk.replay_all_letters(app_id, name, selection, limit=limit, resume=resume)
     after, until = _read(body, "after", _integer, None), _read(body, "until", _integer, None)
     return await desk.replay_range(app_id, name, selection, limit=limit, after=after, until=until, resume=resume)
@@ -186,7 +215,8 @@ def _kinds(globs: str) -> frozenset[str] | None:
     return kinds_of(wanted) if wanted else None
 
 
-def _known(given: Iterable[str], names: tuple[str, ...]) -> None:
+def check_names(given: Iterable[str], names: tuple[str, ...]) -> None:
+    """Raise RequestError 400 for the first name that is not one of `names`."""
     for name in given:
         if name.removesuffix("[]") not in names:
             near = get_close_matches(name, names, 1)
@@ -194,17 +224,18 @@ def _known(given: Iterable[str], names: tuple[str, ...]) -> None:
             raise RequestError(400, f"this cannot be asked here; {hint}", name[:64])
 
 
-def _last(call: Call, name: str) -> str | None:
+def _last(call: Asked, name: str) -> str | None:
     values = call.parameters.get(name)
     return values[-1] if values else None
 
 
-def _ask(call: Call, name: str, read: Callable[[object], T], default: T | None) -> Any:
+def _ask(call: Asked, name: str, read: Callable[[object], T], default: T | None) -> Any:
     raw = _last(call, name)
     return default if raw is None else _checked(name, read, raw)
 
 
-def _number(call: Call, name: str, default: int, least: int = 0, most: int = 10**18) -> int:
+def number(call: Asked, name: str, default: int, least: int = 0, most: int = 10**18) -> int:
+    """Return a parameter that is a whole number; raises RequestError 400 where it is none, or out of bounds."""
     return _within(name, _ask(call, name, _integer, default), least, most)
 
 
