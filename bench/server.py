@@ -82,7 +82,7 @@ def _listening(command: Sequence[str]) -> Iterator[Server]:
 def _config(port: int, state: Path, outbox: str, webhooks: Sequence[Mapping[str, object]]) -> str:
     # A JSON string, number or array of strings is the same in TOML.
     lines = ["[server]", f"port = {port}", f"state_dir = {json.dumps(str(state))}", 'drain = "0s"', 'shutdown_timeout = "1s"']
-    lines += ["[outbox]", f"mode = {json.dumps(outbox)}", "[[apps]]"]
+    lines += ["[admin]", "port = 0", "[outbox]", f"mode = {json.dumps(outbox)}", "[[apps]]"]
     app = {"id": traffic.APP_ID, "key": traffic.KEY, "secret": traffic.SECRET}
     lines += [f"{name} = {json.dumps(value)}" for name, value in app.items()]
     for webhook in webhooks:

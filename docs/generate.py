@@ -10,6 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from gateway.admin.metric import FAMILIES  # noqa: E402
 from gateway.config.schema import TABLES  # noqa: E402 -- a clone need not be installed for this
 from gateway.core.catalogue import ENTRIES, Entry  # noqa: E402
 
@@ -34,6 +35,17 @@ value and where it came from. [`config.example.toml`](../config.example.toml) is
 Durations are texts with their unit (`"500ms"`, `"10s"`, `"5m"`, `"24h"`), sizes are texts (`"10KB"`, `"2GB"`; 1 KB is 1024
 bytes) or numbers of bytes. A secret is written as itself, as `"env:NAME"` or as `"file:PATH"`. `RAWPUSH_SECTION__SETTING`
 in the environment overrides a setting of a table that stands once in the file: `RAWPUSH_SERVER__PORT=8001`.
+"""
+
+_METRICS = """\
+# Every metric
+
+What `GET /metrics` on the [admin port](operating.md) tells, in the Prometheus text format, or in OpenMetrics for who asks for
+it. Counters begin with the process. Labels are names out of the file or out of closed lists, so there is no series for a
+channel, a connection or a user. Beside these there are the usual `process_…` metrics: CPU time, memory, open files.
+
+| metric | type | labels | |
+|---|---|---|---|
 """
 
 
@@ -78,11 +90,20 @@ def settings() -> str:
     return "\n".join(lines) + "\n"
 
 
+def metrics() -> str:
+    """The page of all metrics."""
+    lines = _METRICS.splitlines()
+    for family in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        lines.append(f"| `{family.shown}` | {family.kind} | {labels} | {family.text} |")
+    return "\n".join(lines) + "\n"
+
+
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-PAGES = {"events.md": events, "settings.md": settings}
+PAGES = {"events.md": events, "settings.md": settings, "metrics.md": metrics}
 
 if __name__ == "__main__":
     for page, write in PAGES.items():

@@ -25,10 +25,14 @@ from pathlib import Path
 import uvloop
 
 from gateway import __version__
+from gateway.admin.pulse import Pulse
+from gateway.admin.site import Site as AdminSite
+from gateway.admin.sources import Sources
+from gateway.admin.stock import Stock
 from gateway.api.site import Site
 from gateway.backplane.local import LocalBroker, LocalTracker
 from gateway.clock import SystemClock
-from gateway.config import Config, ConfigError
+from gateway.config import Config
 from gateway.core.error import RequestError
 from gateway.core.ident import Ids
 from gateway.core.webhook import Endpoint, Router
@@ -41,11 +45,15 @@ from gateway.outbox.memory import MemoryOutbox
 from gateway.outbox.sqlite import SqliteOutbox
 from gateway.ports import Clock
 from gateway.recorder import Recorder
+from gateway.reload import Reloader
 from gateway.telemetry import JsonFormatter, Telemetry, TextFormatter
 from gateway.transport.activation import inherited
 from gateway.transport.front import Front
 
 USER_AGENT = f"RawPush/{__version__}"
+
+#: sections that are read at the start only
+_AT_START = ("server", "outbox", "delivery", "admin", "log")
 
 #: How often lingering departures are looked at, in seconds: the precision of `linger`.
 _TICK_S = 0.05
@@ -67,9 +75,12 @@ _SWITCH_INTERVAL_S = 0.0001
 class Gateway:
     """Everything, wired. `start` it once, `stop` it once or more often."""
 
-    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+    def __init__(self, config: Config, *, clock: Clock | None = None, load: Callable[[], Config] | None = None) -> None:
+        """`load` reads the file again, for a reload that the operator's port asks for; see `Reloader`."""
         self.config = config
         self.port = 0
+        #: of the operator's port; 0: there is none
+        self.admin_port = 0
         self.telemetry = Telemetry()
         self._clock: Clock = clock or SystemClock()
         self._outbox = _outbox(config, self._dropped)
@@ -97,6 +108,8 @@ class Gateway:
         self._parting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
+        self.reloader = Reloader(load=load, adopt=self._adopt, telemetry=self.telemetry)
+        self._admin: AdminSite | None = None
         #: the last sequence given out, by endpoint key
         self._sequences: dict[str, int] = {}
 
@@ -177,10 +190,40 @@ class Gateway:
         if strays := {key for key, _ in recovery.lanes} - {endpoint.key for endpoint in endpoints}:
             self._parting = asyncio.create_task(self._abandon_strays(strays), name="abandon")
         self.node.started()
+        if config.admin.enabled:
+            self._admin = self._make_admin(self.node, self.desk, self._recorder)
+            self.admin_port = await self._admin.listen(config.admin.port)
         tls = _tls(config)
         sockets: list[socket.socket | None] = [*inherited(os.environ, os.getpid())]
         for one in sockets or [None]:
             self.port = await self._front.listen(server.host, server.port, tls, inherited=one)
+
+    def _make_admin(self, node: Node, desk: Desk, recorder: Recorder) -> AdminSite:
+        sources = Sources(
+            version=__version__,
+            name=_name(self.config),
+            node=node,
+            desk=desk,
+            telemetry=self.telemetry,
+            clock=self._clock,
+            pulse=Pulse(self.telemetry, self._clock.monotonic()),
+            stock=Stock(desk=desk, clock=self._clock, app_ids=lambda: node.tenants),
+            recorder=recorder,
+            capacity=self.config.outbox.queue_capacity,
+            storage=self._outbox.storage,
+            dead_letters_dropped=lambda: self._outbox.dead_letters_dropped,
+        )
+        admin = self.config.admin
+        return AdminSite(sources=sources, token=admin.token, host=admin.host, reload=self.reloader.reload)
+
+    async def _adopt(self, config: Config) -> list[str]:
+        if self._stopping is not None or self.node is None:
+            raise RequestError(503, "the gateway does not run; nothing was changed")
+        await self.reload(config)
+        return self._differing(config)
+
+    def _differing(self, config: Config) -> list[str]:
+        return [section for section in _AT_START if getattr(config, section) != getattr(self.config, section)]
 
     async def reload(self, config: Config) -> None:
         """Take over the apps and endpoints of another configuration without dropping a connection of an app that stays.
@@ -210,9 +253,8 @@ class Gateway:
             await self._recorder.committed()
             await self._abandon(gone)
             self.config = replace(old, apps=config.apps)
-            for section in ("server", "outbox", "delivery", "log"):
-                if getattr(config, section) != getattr(old, section):
-                    self.telemetry.note(logging.WARNING, "a changed section takes effect at the next start", section=section)
+            for section in self._differing(config):
+                self.telemetry.note(logging.WARNING, "a changed section takes effect at the next start", section=section)
             self.telemetry.note(logging.INFO, "reloaded", apps=len(config.apps), endpoints=len(endpoints))
 
     async def _abandon(self, keys: Iterable[str]) -> None:
@@ -271,6 +313,9 @@ class Gateway:
             if unwritten:
                 self.telemetry.note(logging.ERROR, "records could not be written and are lost", records=unwritten)
         left = await self._pool.drain(max(0.0, deadline - self._clock.monotonic()))
+        if self._admin is not None:
+            # So late, because how the shutdown goes is among what an operator wants to see.
+            await self._admin.stop()
         await self._pool.stop()
         await self._sender.close()
         await self._outbox.close()
@@ -308,7 +353,7 @@ def serve(
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
     async def run() -> int:
-        gateway = Gateway(config)
+        gateway = Gateway(config, load=load)
         stop = asyncio.Event()
         hang_up = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -326,7 +371,7 @@ def serve(
         gc.freeze()
         if ready is not None and not stop.is_set():
             ready(gateway)
-        reloading = asyncio.create_task(_reload_on(hang_up, gateway, load), name="reload")
+        reloading = asyncio.create_task(gateway.reloader.run(hang_up), name="reload")
         await stop.wait()
         await gateway.stop()
         reloading.cancel()
@@ -334,24 +379,6 @@ def serve(
         return 0
 
     return uvloop.run(run())
-
-
-async def _reload_on(hang_up: asyncio.Event, gateway: Gateway, load: Callable[[], Config] | None) -> None:
-    while True:
-        await hang_up.wait()
-        hang_up.clear()
-        if load is None:
-            gateway.telemetry.note(logging.WARNING, "there is no file to read again")
-            continue
-        try:
-            await gateway.reload(load())
-        except ConfigError as error:
-            for problem in error.problems:
-                gateway.telemetry.note(logging.ERROR, "the file has a mistake; nothing was changed", mistake=problem)
-        except (RequestError, OSError) as error:
-            gateway.telemetry.note(logging.ERROR, "the outbox cannot be written; send SIGHUP again when it can", error=error)
-        except Exception:  # whatever went wrong, the next SIGHUP must be heard
-            logging.getLogger("rawpush.gateway").exception("the configuration was not reloaded whole; send SIGHUP again")
 
 
 def configure_logging(config: Config) -> None:
@@ -373,7 +400,11 @@ def _endpoints(config: Config) -> list[Endpoint]:
 
 def _router(config: Config, sequences: dict[str, int]) -> Router:
     feeds = {entry.app.id: entry.app.feed for entry in config.apps}
-    return Router(_endpoints(config), config.server.node or socket.gethostname(), sequences, feeds)
+    return Router(_endpoints(config), _name(config), sequences, feeds)
+
+
+def _name(config: Config) -> str:
+    return config.server.node or socket.gethostname()
 
 
 def _outbox(config: Config, dropped: Callable[[str, int, int, int], None]) -> MemoryOutbox | SqliteOutbox:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from gateway import __version__
 from gateway.command import publish, webhooks
 from gateway.command.error import Misused, Refused
-from gateway.config import AppEntry, Config, ConfigError, load, printable, resolve, shown_duration, shown_url
+from gateway.config import AppEntry, Config, ConfigError, is_loopback, load, printable, resolve, shown_duration, shown_url
 from gateway.core.endpoint import Endpoint
 from gateway.core.error import GatewayError
 
@@ -159,6 +159,10 @@ def _serve(path: Path) -> int:
 def _ready(gateway: Gateway) -> None:
     server = gateway.config.server
     secure = "s" if server.tls else ""
+    if gateway.admin_port:
+        admin = gateway.config.admin
+        token = "with the token" if admin.token else "no token: open to every program on this machine"
+        _say(f"admin: http://{_bracketed(admin.host)}:{gateway.admin_port} (/metrics, /readyz, /v1/...; {token})")
     where = f"{_bracketed(server.host)}:{gateway.port}{server.path_prefix}"
     _say(f"ready: ws{secure}://{where}/app/KEY for clients, http{secure}://{where}/apps/ID/... for back ends")
 
@@ -245,8 +249,10 @@ def _endpoint_line(endpoint: Endpoint) -> str:
 def hints(config: Config) -> Iterator[str]:
     """One sentence for each thing that works as written, but perhaps not as meant."""
     server = config.server
-    if not _is_loopback(server.host) and server.tls is None:
+    if not is_loopback(server.host) and server.tls is None:
         yield "TLS is left to a proxy in front; without one, everything crosses the network in clear"
+    if config.admin.enabled and not is_loopback(config.admin.host):
+        yield "the admin port speaks plain HTTP: keep it, and its token, inside a network you trust"
     if config.outbox.mode == "memory":
         yield "outbox.mode is memory: webhooks that are not delivered when the process ends are lost"
     for entry in config.apps:
@@ -254,15 +260,11 @@ def hints(config: Config) -> Iterator[str]:
             yield f"app {entry.app.id} has no webhooks: nobody is told what happens"
         for endpoint in entry.endpoints:
             parts = urlsplit(endpoint.url)
-            if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
                 yield f'webhook "{printable(endpoint.name)}" is sent over http: signed, but readable on the way'
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files != resource.RLIM_INFINITY and files < _FEW_FILES:
         yield f"the limit of open files is {files}, and every connection takes one; raise it (ulimit -n, LimitNOFILE=)"
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _bracketed(host: str) -> str:

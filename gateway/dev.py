@@ -24,15 +24,16 @@ import uvloop
 from aiohttp import web
 
 from gateway import __version__
+from gateway.admin.site import PortUnusable
 from gateway.bootstrap import Gateway, configure_logging
-from gateway.config import AppEntry, Config, Log, OutboxSettings, Server, printable
+from gateway.config import Admin, AppEntry, Config, Log, OutboxSettings, Server, printable
 from gateway.core import signing
 from gateway.core.app import App
 from gateway.core.channel import is_legal, kind_of
 from gateway.core.endpoint import Endpoint
 
 HOST = "127.0.0.1"
-PORT = 6001
+PORT, ADMIN_PORT = 6001, 6002
 
 #: How old a webhook may be, in seconds: what the Standard Webhooks libraries grant.
 _TOLERANCE_S = 300
@@ -61,7 +62,7 @@ async def _run(port: int | None) -> int:
         gateway = await _started(app, receiver.endpoint(), port)
         if gateway is None:
             return 1
-        for line in instructions(app, gateway.port, receiver.port):
+        for line in instructions(app, gateway.port, receiver.port, gateway.admin_port):
             say(line)
         await stop.wait()
         say("")
@@ -73,25 +74,33 @@ async def _run(port: int | None) -> int:
 
 
 async def _started(app: App, endpoint: Endpoint, port: int | None) -> Gateway | None:
-    gateway = Gateway(throw_away(app, endpoint, PORT if port is None else port))
-    configure_logging(gateway.config)
-    try:
-        await gateway.start()
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE or port is not None:
-            print(f"rawpush: cannot listen on port {PORT if port is None else port}: {error.strerror or error}", file=sys.stderr)
-            return None
-        say(f"port {PORT} is taken; using a free one")
-        gateway = Gateway(throw_away(app, endpoint, 0))
-        await gateway.start()
-    return gateway
+    wanted, admin = (PORT, ADMIN_PORT) if port is None else (port, ADMIN_PORT if port else 0)
+    while True:
+        gateway = Gateway(throw_away(app, endpoint, wanted, admin))
+        configure_logging(gateway.config)
+        try:
+            await gateway.start()
+        except PortUnusable as error:
+            if not admin:
+                print(f"rawpush: {error}", file=sys.stderr)
+                return None
+            admin = 0  # it is not what somebody who tries things out came for
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or port is not None or not wanted:
+                print(f"rawpush: cannot listen on port {wanted}: {error.strerror or error}", file=sys.stderr)
+                return None
+            say(f"port {PORT} is taken; using a free one")
+            wanted = 0
+        else:
+            return gateway
 
 
-def throw_away(app: App, endpoint: Endpoint, port: int) -> Config:
+def throw_away(app: App, endpoint: Endpoint, port: int, admin_port: int) -> Config:
     """Return a configuration of which nothing remains, and that stops quickly: somebody sits and waits."""
     return Config(
         server=Server(host=HOST, port=port, drain_s=0.0, shutdown_timeout_s=4.0),
         outbox=OutboxSettings(mode="memory"),
+        admin=Admin(host=HOST, port=admin_port),
         log=Log(level="warning", format="text"),
         apps=(AppEntry(app, (endpoint,)),),
     )
@@ -206,7 +215,7 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-def instructions(app: App, port: int, receiver: int) -> list[str]:
+def instructions(app: App, port: int, receiver: int, admin: int) -> list[str]:
     """Return what to paste where: real addresses, real key, real secret."""
     options = (
         f'wsHost: "{HOST}", wsPort: {port}, forceTLS: false, enabledTransports: ["ws"], cluster: "dev",',
@@ -217,6 +226,7 @@ RawPush {__version__}: a gateway for this terminal. Nothing is kept; Ctrl-C ends
 
   clients     ws://{HOST}:{port}/app/{app.key}
   back ends   http://{HOST}:{port}/apps/{app.id}/events
+  operators   http://{HOST}:{admin}/metrics, /readyz, /v1/overview
   app id      {app.id}
   key         {app.key}
   secret      {app.secret}

@@ -13,7 +13,7 @@ Departures are worked off in slices (`Sweep`), so that a mass of them holds up n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from gateway.bulletin import Bulletin
@@ -33,7 +33,7 @@ from gateway.recorder import Recorder
 from gateway.sweep import Sweep
 from gateway.telemetry import Telemetry
 from gateway.tenant import Live as Live
-from gateway.tenant import Tenant
+from gateway.tenant import Tenant as Tenant
 from gateway.user import Users
 
 
@@ -136,6 +136,7 @@ class Node:
         """
         tenant, session = live.tenant, live.session
         tenant.remove(live)
+        self._telemetry.carried(live.connection)
         if live.ending is None:
             live.ending = (code, reason)
         for channel, member in session.channels.items():
@@ -309,6 +310,11 @@ class Node:
             now = self._now()
             for tenant in self._tenants.values():
                 self._recorder.record(tenant.lifecycle.expire(now._replace(monotonic_s=float("inf"))))
+
+    @property
+    def tenants(self) -> Mapping[str, Tenant]:
+        """The apps with their live state, by id, for who looks on: it is to be read only, and at once."""
+        return self._tenants
 
     def connections(self) -> dict[str, int]:
         """Return how many connections each app has on this node."""

@@ -154,6 +154,17 @@ class DeadLetter:
     settlement: Settlement
 
 
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How the place is where an outbox keeps things. Sizes are bytes; None where it is not bytes that it counts."""
+
+    #: whether the last try to write succeeded, as far as is known
+    is_writable: bool = True
+    used: int | None = None
+    #: from here on new work is refused
+    limit: int | None = None
+
+
 class Outbox(Protocol):
     """Durable events, spans and deliveries. Appended means durable, as far as the implementation promises it at all.
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Protocol
 
 import orjson
 
@@ -19,6 +22,35 @@ from gateway.core.webhook import Endpoint
 connection_log = logging.getLogger("rawpush.connection")
 webhook_log = logging.getLogger("rawpush.webhook")
 gateway_log = logging.getLogger("rawpush.gateway")
+
+
+#: Seconds up to which attempts are counted together: a receiver next door, one across an ocean, and the usual time-outs.
+ATTEMPT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Histogram:
+    """How often something took how long: a counter for each bound (included), one for what is beyond, and the sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """`bounds` ascend."""
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count it."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class Carrier(Protocol):
+    """What has crossed one wire."""
+
+    received_bytes: int
+    sent_messages: int
+    sent_bytes: int
 
 
 class Telemetry:
@@ -35,7 +67,18 @@ class Telemetry:
         self.deliveries = 0  # frames offered in fan-outs
         self.events: Counter[str] = Counter()  # lifecycle events recorded, by kind
         self.attempts: Counter[tuple[str, str]] = Counter()  # by endpoint and `2xx`, `4xx`, ..., or the stage it failed at
+        self.attempt_s: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(ATTEMPT_BOUNDS_S))  # by endpoint
         self.dead_letters: Counter[str] = Counter()  # by endpoint
+        # what connections that are over have carried; live ones know it themselves, so that sending counts once
+        self.ended_received_bytes = 0
+        self.ended_sent_frames = 0
+        self.ended_sent_bytes = 0
+
+    def carried(self, connection: Carrier) -> None:
+        """A connection carries nothing more: keep what it has counted."""
+        self.ended_received_bytes += connection.received_bytes
+        self.ended_sent_frames += connection.sent_messages
+        self.ended_sent_bytes += connection.sent_bytes
 
     def connection_ended(self, app_id: str, socket_id: str, code: int, reason: str, **fields: object) -> None:
         """Count and log the end of a connection: one line, with what it did."""
@@ -50,6 +93,8 @@ class Telemetry:
         status = None if outcome is None else outcome.status
         result = f"{status // 100}xx" if status is not None else ("none" if outcome is None else outcome.stage.value)
         self.attempts[endpoint.key, result] += 1
+        if outcome is not None:
+            self.attempt_s[endpoint.key].observe(outcome.latency_ms / 1000)
         if settlement.state is State.DEAD:
             self.dead_letters[endpoint.key] += settlement.count
         level = logging.INFO if settlement.state is State.DELIVERED else logging.WARNING

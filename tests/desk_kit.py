@@ -64,9 +64,11 @@ class FakeDeliverer:
 class DeskKit:
     """The desk, what it stands on, and the hands that record events and make attempts."""
 
-    def __init__(self, *endpoints: Endpoint, clock: FakeClock | None = None, feed: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, *endpoints: Endpoint, clock: FakeClock | None = None, feed: tuple[str, ...] = (), outbox: MemoryOutbox | None = None
+    ) -> None:
         self.clock = clock or FakeClock()
-        self.outbox = MemoryOutbox(capacity=10_000)
+        self.outbox = outbox or MemoryOutbox(capacity=10_000)
         self.ids = Ids(1)
         self.deliverer = FakeDeliverer()
         self.sequences: dict[str, int] = {}

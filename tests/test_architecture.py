@@ -25,6 +25,8 @@ MAY_IMPORT = {
     "transport": {"core", "ports", "node", "telemetry"},
     "desk": {"core", "ports", "telemetry"},
     "api": {"core", "ports", "node", "desk", "telemetry"},
+    "admin": {"core", "ports", "node", "desk", "telemetry"},
+    "reload": {"config", "core", "telemetry"},
     "outbox": {"core", "ports", "telemetry"},
     "delivery": {"core", "ports", "telemetry"},
     "backplane": {"core", "ports", "telemetry"},

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gateway.bootstrap import Gateway
-from gateway.config import AppEntry, Config, Server
+from gateway.config import Admin, AppEntry, Config, Log, Server
 from gateway.core.app import App
 from gateway.core.endpoint import Endpoint
 from gateway.core.error import RequestError
@@ -29,6 +31,7 @@ def entry(app: App, *endpoints: str) -> AppEntry:
 def configuration(folder: Path, *apps: AppEntry) -> Config:
     return Config(
         server=Server(port=0, node="gw-1", state_dir=str(folder), drain_s=0.0, shutdown_timeout_s=1.0),
+        admin=Admin(port=0),
         apps=apps,
     )
 
@@ -41,6 +44,44 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         yield gateway
     finally:
         await gateway.stop()
+
+
+async def test_the_admin_port_is_known_and_goes_with_the_gateway(tmp_path: Path) -> None:
+    async with running(configuration(tmp_path, entry(STAYS))) as gateway:
+        port = gateway.admin_port
+        assert port not in (0, gateway.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_a_gateway_without_one(tmp_path: Path) -> None:
+    async with running(replace(configuration(tmp_path, entry(STAYS)), admin=Admin(enabled=False))) as gateway:
+        assert gateway.admin_port == 0
+
+
+async def test_a_gateway_whose_admin_port_is_taken_does_not_start(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        gateway = Gateway(replace(configuration(tmp_path, entry(STAYS)), admin=Admin(port=port)))
+        with pytest.raises(OSError, match=f"the admin port 127.0.0.1:{port} cannot be opened"):
+            await gateway.start()
+    assert gateway.port == 0
+    async with running(configuration(tmp_path, entry(STAYS))):
+        pass  # the first one let go of the store
+
+
+async def test_a_changed_section_waits_for_the_next_start(tmp_path: Path) -> None:
+    before = configuration(tmp_path, entry(STAYS))
+    after = replace(before, admin=Admin(port=0, token="new"), log=Log(level="debug"), apps=(entry(STAYS), entry(GOES)))
+    gateway = Gateway(before, load=lambda: after)
+    await gateway.start()
+    answer = await gateway.reloader.reload()
+    assert answer == (200, {"reloaded": True, "apps": 2, "endpoints": 0, "at_next_start": ["admin", "log"]})
+    await gateway.stop()
+    with pytest.raises(RequestError, match="does not run"):
+        await gateway.reloader.reload()
 
 
 async def publish(gateway: Gateway, app: App = STAYS) -> None:

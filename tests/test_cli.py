@@ -41,7 +41,7 @@ def rawpush(*arguments: str, environ: Mapping[str, str] | None = None) -> subpro
     return subprocess.run(
         [sys.executable, "-m", "gateway", *arguments],
         cwd=ROOT,
-        env={**os.environ, **(environ or {})},
+        env={**os.environ, "RAWPUSH_ADMIN__PORT": "0", **(environ or {})},
         capture_output=True,
         text=True,
         timeout=20,
@@ -196,7 +196,9 @@ def test_check_shows_every_value_and_its_origin_but_no_secret(file: Path) -> Non
 def test_serve_says_what_it_runs_and_when_it_is_ready(file: Path, tmp_path: Path) -> None:
     port = a_free_port()
     file.write_text(
-        f'[server]\nport = {port}\nstate_dir = "{tmp_path}/state"\ndrain = "0s"\nshutdown_timeout = "5s"\n' + APP + HOOK
+        f'[server]\nport = {port}\nstate_dir = "{tmp_path}/state"\ndrain = "0s"\nshutdown_timeout = "5s"\n[admin]\nport = 0\n'
+        + APP
+        + HOOK
     )
     command = [sys.executable, "-m", "gateway", "serve", "-c", str(file)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as gateway:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, ConfigError, Server, load, resolve
+from gateway.config import Admin, Config, ConfigError, Server, load, load_admin, resolve
 
 APP = """\
 [[apps]]
@@ -104,6 +104,38 @@ def test_where_webhooks_may_go(file: Path) -> None:
     assert delivery.refuse_networks == ("10.0.0.0/8", "192.0.2.0/24")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.9.1"])
+def test_the_admin_port_of_a_loopback_address_needs_no_token(file: Path, host: str) -> None:
+    assert loaded(file, f"[admin]\nhost = '{host}'\nport = 0\n" + APP).admin == Admin(host=host, port=0)
+    assert loaded(file, "[server]\nport = 6002\nhost = '10.0.0.1'\n" + APP).admin == Admin()
+    assert loaded(file, "[admin]\nenabled = false\nhost = '0.0.0.0'\n" + APP).admin == Admin(enabled=False, host="0.0.0.0")
+
+
+def test_any_other_has_one(file: Path) -> None:
+    text = "[admin]\nhost = '0.0.0.0'\ntoken = 'env:RAWPUSH_ADMIN_TOKEN'\n" + APP
+    admin = loaded(file, text, {"RAWPUSH_ADMIN_TOKEN": "s3cret-admin"}).admin
+    assert admin.token == "s3cret-admin"
+    assert "s3cret" not in repr(admin)
+    rows = {row.place: row.value for row in resolve(file, {"RAWPUSH_ADMIN_TOKEN": "s3cret-admin"}).rows}
+    assert rows["admin.token"] == "(set)"
+    file.write_text(APP)
+    assert {row.place: row.value for row in resolve(file, {}).rows}["admin.token"] == "(not set)"
+
+
+def test_the_admin_section_can_be_read_alone(file: Path) -> None:
+    file.write_text("bogus = 1\n[admin]\nport = 7002\n" + APP.replace("s3cret-of-the-app", "env:NOT_SET_HERE"))
+    assert load_admin(file, {"RAWPUSH_NONSENSE": "1"}) == Admin(port=7002)
+    assert load_admin(file, {"RAWPUSH_ADMIN__PORT": "7003"}) == Admin(port=7003)
+    with pytest.raises(ConfigError, match=r"^environment variable RAWPUSH_ADMIN__PORT: must be a whole number"):
+        load_admin(file, {"RAWPUSH_ADMIN__PORT": "x"})
+    file.write_text("bogus = 1\n[admin]\nport = 'x'\n" + APP)
+    with pytest.raises(ConfigError, match=r"^config\.toml:3: admin\.port: [^\n]*$"):
+        load_admin(file, {})
+    file.write_text("[[[")
+    with pytest.raises(ConfigError, match="not TOML"):
+        load_admin(file, {})
+
+
 def test_no_secret_shows_in_the_repr(file: Path) -> None:
     config = loaded(file, APP + HOOK + "headers = { X = 's3cret-header' }\n")
     assert "s3cret" not in repr(config).replace("s3cret-in-url", "")
@@ -120,19 +152,27 @@ def test_no_secret_shows_in_the_repr(file: Path) -> None:
         (APP + "[server\nport = 1", "config.toml:5: column 8: not TOML: Expected ']' at the end of a table declaration"),
         (APP + "key = 'twice'\n", "config.toml:5: column 14: not TOML: Cannot overwrite a value: it is set twice"),
         ("", "config.toml: no app: at least one [[apps]] table is needed"),
-        ("bogus = 1\n" + APP, "config.toml:1: bogus: unknown setting; known here: server, outbox, delivery, log, apps"),
+        ("bogus = 1\n" + APP, "config.toml:1: bogus: unknown setting; known here: server, outbox, delivery, admin, log, apps"),
         ("sever = {}\n" + APP, 'config.toml:1: sever: unknown setting; did you mean "server"?'),
         ("port = 1\n" + APP, "config.toml:1: port: unknown setting here: it belongs in [server]"),
         ("server = 5\n" + APP, "config.toml:1: server: must be a table, not the whole number 5"),
+        ("[admin]\nport = 70000\n" + APP, "config.toml:2: admin.port: must be from 0 to 65535"),
+        ("[admin]\nport = 6001\n" + APP, "config.toml:2: admin.port: must be another one than that of [server]"),
+        ("[admin]\npassword = 's3cret'\n" + APP, 'config.toml:2: admin.password: unknown setting: it is called "token"'),
         (
-            "[admin]\nport = 1\n" + APP,
-            "config.toml:1: admin: unknown setting: the admin port and the dashboard are not in this version",
+            "[admin]\nhost = '0.0.0.0'\n" + APP,
+            "admin.token: is needed where host is not a loopback address (0.0.0.0); write token",
         ),
         (
             APP + "enable_user_authentication = true",
             'config.toml:5: apps[0].enable_user_authentication: unknown setting: it is called "user_signin"',
         ),
         (APP + "authorisation_timeout = '0s'", "config.toml:5: apps[0].authorisation_timeout: must be"),
+        ("[admin]\nhost = 'box.local'\n" + APP, "admin.token: is needed where host is not a loopback address (box.local)"),
+        ("[admin]\nhost = '127.0.0.1.nip.io'\n" + APP, "admin.token: is needed where host is not a loopback address"),
+        ("[admin]\ntoken = ''\n" + APP, "config.toml:2: admin.token: the secret is empty"),
+        ("[admin]\ntoken = 's3cret\u00e9'\n" + APP, "admin.token: must be ASCII without spaces: it is sent in a header"),
+        ("[admin]\ntoken = 'env:RAWPUSH_ADMIN_TOKEN'\n" + APP, "the environment variable RAWPUSH_ADMIN_TOKEN is not set"),
         (APP + "lingr = '1s'", 'config.toml:5: apps[0].lingr: unknown setting; did you mean "linger"?'),
         (APP + "app_id = '1'", 'config.toml:5: apps[0].app_id: unknown setting: it is called "id"'),
         (APP + "timeout = '1s'", "config.toml:5: apps[0].timeout: unknown setting here: it belongs in [[apps.webhooks]]"),

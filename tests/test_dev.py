@@ -118,7 +118,7 @@ async def test_the_receiver_verifies_and_a_page_may_ask_it() -> None:
 
 
 def test_what_is_printed_for_python_is_python() -> None:
-    text = "\n".join(instructions(APP, 6001, 6002))
+    text = "\n".join(instructions(APP, 6001, 6002, 6003))
     snippet = re.search(r"  import pusher\n  client = .*\n  client.trigger.*", text)
     assert snippet is not None
     compile("\n".join(line.strip() for line in snippet[0].split("\n")), "snippet", "exec")

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.core.delivery import Outcome, Settlement, Stage, State
 from gateway.core.endpoint import Endpoint
-from gateway.telemetry import JsonFormatter, Telemetry, TextFormatter
+from gateway.telemetry import Histogram, JsonFormatter, Telemetry, TextFormatter
+from tests.fake import FakeConnection
 
 ENDPOINT = Endpoint("1001", "backend", "http://127.0.0.1:9/?token=hidden", ("hidden",))
 
@@ -75,3 +76,20 @@ def test_an_exception_comes_with_its_stack() -> None:
         record.exc_info = sys.exc_info()
     assert "ValueError: here" in TextFormatter().format(record)
     assert "ValueError: here" in orjson.loads(JsonFormatter().format(record))["exception"]
+
+
+def test_a_histogram_counts_up_to_and_including_its_bounds() -> None:
+    told = Histogram((0.1, 1.0))
+    for value in (0.0, 0.1, 0.100001, 1.0, 7.5):
+        told.observe(value)
+    assert told.counts == [2, 2, 1]
+    assert told.total == pytest.approx(8.700001)
+
+
+def test_what_ended_connections_carried_is_kept() -> None:
+    telemetry = Telemetry()
+    connection = FakeConnection()
+    connection.received_bytes, connection.sent_messages, connection.sent_bytes = 1, 2, 3
+    telemetry.carried(connection)
+    telemetry.carried(connection)
+    assert (telemetry.ended_received_bytes, telemetry.ended_sent_frames, telemetry.ended_sent_bytes) == (2, 4, 6)

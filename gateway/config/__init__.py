@@ -6,12 +6,13 @@ may be written as `env:NAME` or `file:PATH`; `RAWPUSH_SECTION__SETTING` override
 
 from __future__ import annotations
 
-from gateway.config.kind import printable, shown_duration
-from gateway.config.reader import ConfigError, Problem, Resolved, Row, load, resolve
-from gateway.config.record import AppEntry, Config, DeliverySettings, Log, OutboxSettings, Server, Tls
+from gateway.config.kind import is_loopback, printable, shown_duration
+from gateway.config.reader import ConfigError, Problem, Resolved, Row, load, load_admin, resolve
+from gateway.config.record import Admin, AppEntry, Config, DeliverySettings, Log, OutboxSettings, Server, Tls
 from gateway.core.endpoint import shown_url
 
 __all__ = [
+    "Admin",
     "AppEntry",
     "Config",
     "ConfigError",
@@ -23,7 +24,9 @@ __all__ = [
     "Row",
     "Server",
     "Tls",
+    "is_loopback",
     "load",
+    "load_admin",
     "printable",
     "resolve",
     "shown_duration",

@@ -81,6 +81,14 @@ def printable(text: str, longest: int = 0) -> str:
     return shown if not longest or len(shown) <= longest else shown[: longest - 1] + "…"
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach the address; of names, `localhost` alone is believed."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word the writer most likely meant, None if none is near."""
     close = get_close_matches(word.lower(), list(known), 1, 0.6)
@@ -225,7 +233,7 @@ def networks() -> Kind:
 
 def secret() -> Kind:
     """A secret: itself, `env:NAME` or `file:PATH`."""
-    return Kind(_secret, lambda value: "(set)", is_plain=False, is_secret=True)
+    return Kind(_secret, lambda value: "(set)" if value else "(not set)", is_plain=False, is_secret=True)
 
 
 def secrets() -> Kind:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config.certificate import check_pair
-from gateway.config.kind import Kind, Wrong, described, nearest
+from gateway.config.kind import Kind, Wrong, described, is_loopback, nearest
 from gateway.config.place import Place, find_lines
-from gateway.config.record import AppEntry, Config
+from gateway.config.record import Admin, AppEntry, Config
 from gateway.config.schema import FILE, NOT_YET, TABLES, Table
 from gateway.core.app import App
 from gateway.core.endpoint import Endpoint, check, check_kinds
@@ -24,6 +24,12 @@ PREFIX = "RAWPUSH_"
 #: What Kubernetes puts into the environment for a service that is called like the product; nobody wrote it.
 _SERVICE_LINK = re.compile(r"RAWPUSH\w*_SERVICE_(HOST|PORT\w*)|RAWPUSH\w*_PORT_[0-9]+_(TCP|UDP|SCTP)\w*", re.ASCII)
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+
+#: what may stand in a bearer token, as far as HTTP is concerned
+_VISIBLE = frozenset(range(0x21, 0x7F))
+
+#: places of the section [admin]
+_ADMIN = re.compile(r"(environment variable RAWPUSH_ADMIN__|admin\b)")
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SYNTAX = re.compile(r"(.*) \(at (?:line ([0-9]+), column ([0-9]+)|end of document)\)", re.DOTALL)
@@ -86,6 +92,23 @@ def resolve(path: Path, environ: Mapping[str, str]) -> Resolved:
         config = reader.file(document)
         if not reader.problems:
             return Resolved(config, tuple(reader.rows))
+    raise ConfigError(sorted(reader.problems, key=lambda problem: problem.line or 0))
+
+
+def load_admin(path: Path, environ: Mapping[str, str]) -> Admin:
+    """Return the section [admin] alone, whatever else is wrong: enough to ask a gateway that runs.
+
+    The shell of an operator need not have the apps' secrets. Raises `ConfigError` for a file that is not TOML, and with the
+    mistakes of that section.
+    """
+    reader = _Reader(path.name, environ)
+    document = reader.parse(path)
+    if document is not None:
+        reader.override(document)
+        admin = reader.file(document).admin
+        reader.problems = [problem for problem in reader.problems if _ADMIN.match(problem.place)]
+        if not reader.problems:
+            return admin
     raise ConfigError(sorted(reader.problems, key=lambda problem: problem.line or 0))
 
 
@@ -171,6 +194,15 @@ class _Reader:
         if tls is not None:
             for name, sentence in check_pair(tls.cert, tls.key, datetime.now(UTC)):
                 self._wrong(("server", "tls", name), f"server.tls.{name}", sentence)
+        admin = config.admin
+        if admin.enabled and not admin.token and not is_loopback(admin.host):
+            sentence = f'is needed where host is not a loopback address ({admin.host}); write token = "env:RAWPUSH_ADMIN_TOKEN"'
+            self._wrong(("admin", "token"), "admin.token", sentence)
+        elif not set(map(ord, admin.token)) <= _VISIBLE:
+            self._wrong(("admin", "token"), "admin.token", "must be ASCII without spaces: it is sent in a header")
+        server = config.server
+        if admin.enabled and admin.port == server.port and server.host in (admin.host, "0.0.0.0", "::"):
+            self._wrong(("admin", "port"), "admin.port", "must be another one than that of [server]")
         if config.server.drain_s > config.server.shutdown_timeout_s:
             self._wrong(("server", "drain"), "server.drain", "must not be longer than shutdown_timeout")
         return config

@@ -68,6 +68,18 @@ class DeliverySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Admin:
+    """The operator's port: health, metrics, questions and orders, for who runs the gateway."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    #: 0: any free one
+    port: int = 6002
+    #: empty: none, which only a loopback address may have
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What is logged, and how it looks."""
 
@@ -91,5 +103,6 @@ class Config:
     server: Server = field(default_factory=Server)
     outbox: OutboxSettings = field(default_factory=OutboxSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    admin: Admin = field(default_factory=Admin)
     log: Log = field(default_factory=Log)
     apps: tuple[AppEntry, ...] = ()

@@ -25,7 +25,7 @@ from gateway.config.kind import (
     url,
     whole,
 )
-from gateway.config.record import Config, DeliverySettings, Log, OutboxSettings, Server, Tls
+from gateway.config.record import Admin, Config, DeliverySettings, Log, OutboxSettings, Server, Tls
 from gateway.core.app import App, Limits
 from gateway.core.endpoint import Endpoint
 from gateway.core.format import FORMATS
@@ -118,6 +118,17 @@ OUTBOX = Table(
 DELIVERY = Table(
     DeliverySettings,
     {"allow_private": flag(), "refuse_networks": networks(), "allow_networks": networks()},
+)
+
+ADMIN = Table(
+    Admin,
+    {
+        "enabled": flag(),
+        "host": text('an address or a host name, such as "0.0.0.0" (the port is a setting of its own)', _is_host),
+        "port": whole(0, 65_535),
+        "token": secret(),
+    },
+    hints={"address": 'it is called "host"', "bind": 'it is called "host"', "password": 'it is called "token"'},
 )
 
 LOG = Table(Log, {"level": choice("debug", "info", "warning", "error"), "format": choice("auto", "text", "json")})
@@ -215,13 +226,14 @@ APP = Table(
     },
 )
 
-FILE = Table(Config, {}, {"server": SERVER, "outbox": OUTBOX, "delivery": DELIVERY, "log": LOG}, {"apps": APP})
+FILE = Table(Config, {}, {"server": SERVER, "outbox": OUTBOX, "delivery": DELIVERY, "admin": ADMIN, "log": LOG}, {"apps": APP})
 
 #: tables by the way they are written in the file
 TABLES = {
     "[server]": SERVER,
     "[outbox]": OUTBOX,
     "[delivery]": DELIVERY,
+    "[admin]": ADMIN,
     "[log]": LOG,
     "[[apps]]": APP,
     "[apps.limits]": LIMITS,
@@ -231,6 +243,5 @@ TABLES = {
 
 #: what is documented for later versions; who writes it down must hear that it does nothing yet
 NOT_YET = {
-    "admin": "the admin port and the dashboard are",
     "cluster": "running several nodes is",
 }

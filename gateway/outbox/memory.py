@@ -12,7 +12,7 @@ from gateway.core.delivery import REPLAY_LANE, Claim, Delivery, Settlement, Stat
 from gateway.core.lifecycle import LifecycleEvent, Record, SpanOpened
 from gateway.outbox.memory_ledger import AttemptLog, Place, Recall, places_of
 from gateway.outbox.row import given_up, past_from
-from gateway.ports import Attempt, Backlog, Commit, DeadLetter, Entry, Page, Past, Recovery, Snapshot, Trace
+from gateway.ports import Attempt, Backlog, Commit, DeadLetter, Entry, Page, Past, Recovery, Snapshot, Storage, Trace
 from gateway.telemetry import gateway_log
 
 #: per endpoint; at a kilobyte each this is a megabyte, and more than anybody reads without a disk
@@ -231,6 +231,10 @@ class MemoryOutbox:
         """Return the newest of the kept dead letters, oldest of them first."""
         dead = self._dead.get(endpoint, ())
         return [letter for _, letter in islice(dead, max(0, len(dead) - limit), None)]
+
+    def storage(self) -> Storage:
+        """Return that memory can be written; how much of it is in use is not counted in bytes."""
+        return Storage()
 
     async def close(self) -> None:
         """Nothing to let go; the end of the process forgets."""

@@ -19,7 +19,7 @@ from gateway.outbox.reader import Reader
 from gateway.outbox.row import dead_from, deliveries_from, key_of
 from gateway.outbox.sqlite_ledger import SqliteLedger
 from gateway.outbox.writer import Writer
-from gateway.ports import Backlog, Commit, DeadLetter, Recovery
+from gateway.ports import Backlog, Commit, DeadLetter, Recovery, Storage
 
 #: deliveries read at once where fewer are asked for: a reading costs as much as sixteen deliveries
 READ_AHEAD = 16
@@ -168,6 +168,10 @@ class SqliteOutbox(SqliteLedger):
     def dead_letters_dropped(self) -> Counter[str]:
         """How many dead letters were dropped, by endpoint."""
         return self._writer.dead_letters_dropped
+
+    def storage(self) -> Storage:
+        """Return how the file is; never blocks."""
+        return self._writer.storage()
 
     async def close(self) -> None:
         """Write what was given before, and let go of the file; closing twice is harmless."""

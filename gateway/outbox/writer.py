@@ -21,7 +21,7 @@ from gateway.outbox.books import Books
 from gateway.outbox.checkpoint import Checkpointer
 from gateway.outbox.history import CHUNK, HISTORY_SHARE, History
 from gateway.outbox.query import QUERY
-from gateway.ports import Commit, Recovery
+from gateway.ports import Commit, Recovery, Storage
 from gateway.telemetry import gateway_log
 
 #: seconds between trials whether a disk that failed is back
@@ -130,6 +130,10 @@ class Writer:
     def is_full(self) -> bool:
         """The file has reached its size, or the last try to write it failed. Never blocks."""
         return self._failure is not None or self._used >= self._max_size
+
+    def storage(self) -> Storage:
+        """Return how the file is: whether the last try to write it succeeded, what is in use of it, and its limit."""
+        return Storage(self._failure is None, self._used, self._max_size)
 
     # -- in the thread
 

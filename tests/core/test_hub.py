@@ -75,3 +75,25 @@ class HubModel(RuleBasedStateMachine):
 
 
 TestHubModel = HubModel.TestCase
+
+
+def test_names_are_a_copy() -> None:
+    hub: Hub[str] = Hub()
+    hub.subscribe("a", "1.1", "x")
+    hub.subscribe("b", "1.1", "x")
+    names = hub.names()
+    hub.unsubscribe("a", "1.1")
+    assert sorted(names) == ["a", "b"]
+    assert hub.names() == ["b"]
+
+
+def test_what_the_gateway_keeps_for_itself_is_neither_counted_nor_named() -> None:
+    hub: Hub[str] = Hub()
+    for channel in ("#server-to-user-7", "a", "#user-status-7"):
+        hub.subscribe(channel, "1.1", "x")
+        hub.subscribe(channel, "1.2", "x")
+    assert (hub.channels, hub.names()) == (1, ["a"])
+    for channel in ("#server-to-user-7", "#user-status-7", "a"):
+        hub.unsubscribe(channel, "1.1")
+        hub.unsubscribe(channel, "1.2")
+    assert (hub.channels, hub.names()) == (0, [])

@@ -7,7 +7,7 @@ from pathlib import Path
 from gateway.core.delivery import REPLAY_LANE, State
 from gateway.outbox.memory import DEAD_LETTERS_KEPT, MemoryOutbox
 from gateway.outbox.memory_ledger import ATTEMPTS_KEPT, EVENTS_KEPT
-from gateway.ports import Backlog, Commit
+from gateway.ports import Backlog, Commit, Storage
 from tests.conformance.ledger_suite import LedgerSuite
 from tests.conformance.outbox_suite import ENDPOINT, OTHER, OutboxSuite, claimed, due, event, sequences, settled
 
@@ -15,6 +15,10 @@ from tests.conformance.outbox_suite import ENDPOINT, OTHER, OutboxSuite, claimed
 class TestMemoryOutbox(OutboxSuite, LedgerSuite):
     def make(self, home: Path) -> MemoryOutbox:
         return MemoryOutbox(capacity=1_000_000)
+
+
+async def test_it_can_always_be_written_and_counts_no_bytes() -> None:
+    assert MemoryOutbox(capacity=3).storage() == Storage(True, None, None)
 
 
 async def test_is_full_at_its_capacity_for_that_app_only() -> None:

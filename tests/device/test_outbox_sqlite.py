@@ -170,6 +170,11 @@ async def test_is_full_at_its_size_and_no_longer_when_that_was_delivered(path: P
         number += 10
         await outbox.append(Commit(deliveries=tuple(chunk)))
     assert 90 <= number <= 130
+    storage = outbox.storage()
+    assert storage.is_writable
+    assert storage.limit == 1 << 20
+    assert storage.used is not None
+    assert storage.used >= storage.limit
     await outbox.append(Commit((event(1),), (due(number + 1),)))  # reserved room
     for _ in range(4):
         await outbox.settle(settled(await claimed(outbox, limit=20), State.DELIVERED))
@@ -310,9 +315,11 @@ async def test_a_store_that_turned_read_only_is_an_error_and_no_new_work(outbox:
     with pytest.raises(OSError, match="read-only; make it writable"):
         await outbox.append(Commit((event(1),), (due(1),)))
     assert outbox.is_full("1001")
+    assert not outbox.storage().is_writable
     assert await outbox.claim(ENDPOINT, 0, 9) is None
     await outbox.append(Commit((event(1),), (due(1),)))  # opened anew
     assert not outbox.is_full("1001")
+    assert outbox.storage().is_writable
     assert sequences(await outbox.claim(ENDPOINT, 0, 9)) == [1]
 
 

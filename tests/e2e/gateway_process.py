@@ -78,7 +78,8 @@ class GatewayProcess:
             "shutdown_timeout": "4s",
             **settings.get("server", {}),
         }
-        gateway = cls(_write(folder, {"outbox": {"mode": "memory"}, **settings, "server": server}), port)
+        defaults = {"outbox": {"mode": "memory"}, "admin": {"port": 0}}
+        gateway = cls(_write(folder, {**defaults, **settings, "server": server}), port)
         await gateway.run()
         try:
             await gateway.wait_for_line(lambda line: "ready" in line.lower())
@@ -127,6 +128,13 @@ class GatewayProcess:
                     await self._changed.wait()
         except TimeoutError:
             raise AssertionError("waited in vain; the gateway said:\n" + "\n".join(self.lines)) from None
+
+    @property
+    def admin(self) -> str:
+        """The operator's port, as a URL without a path."""
+        found = [line.split()[1] for line in self.lines if line.startswith("admin: ")]
+        assert found, "the gateway has not said where its admin port is"
+        return found[-1]
 
     @property
     def pid(self) -> int:

@@ -69,7 +69,7 @@ async def test_the_page_does_what_it_says(tmp_path: Path, run: Callable[..., Awa
 
     (tmp_path / "receiver.py").write_text(here(block("python", "import hashlib")))
     config = tmp_path / "config.toml"
-    config.write_text(f'server = {{ port = {port}, state_dir = "{tmp_path / "state"}" }}\n' + here(block("toml")))
+    config.write_text(f'admin.port = 0\nserver = {{ port = {port}, state_dir = "{tmp_path / "state"}" }}\n' + here(block("toml")))
     receiver = await run("-u", tmp_path / "receiver.py")
     gateway = GatewayProcess(config, port)
     await gateway.run()

@@ -98,7 +98,7 @@ class Town:
         outbox = {"mode": "disk", "synchronous": "normal"}
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "config.toml").write_text(
-            to_toml({"server": server, "outbox": outbox, "apps": [app(linger="300ms", webhooks=webhooks)]})
+            to_toml({"server": server, "admin": {"port": 0}, "outbox": outbox, "apps": [app(linger="300ms", webhooks=webhooks)]})
         )
 
     # -- lives

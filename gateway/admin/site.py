@@ -1,0 +1,204 @@
+"""The operator's site: which path is whose, and what surrounds every handler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from aiohttp import hdrs, web
+
+from gateway.admin import live, order, overview
+from gateway.admin.call import AppCall, Call
+from gateway.admin.guard import Guard
+from gateway.admin.order import Reload
+from gateway.admin.scrape import Scraper
+from gateway.admin.sources import Sources
+from gateway.core.error import RequestError
+from gateway.desk import question
+from gateway.desk.answer import Answer
+
+logger = logging.getLogger("rawpush.admin")
+
+#: seconds a request has for its body
+_BODY_S = 30.0
+#: seconds until trying again makes sense, for refusals that pass by themselves
+_RETRY_AFTER = {429: "1", 503: "1"}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: about the gateway as a whole
+GENERAL: tuple[tuple[str, str, Callable[[Call], Awaitable[Answer]]], ...] = (
+    ("GET", "/v1/overview", overview.overview),
+    ("GET", "/v1/apps", overview.apps),
+    ("GET", "/v1/connections", live.connections),
+    ("GET", "/v1/channels", live.channels),
+)
+
+#: about one app, under /v1/apps/ID; what is asked and ordered about webhooks is what the HTTP API has, in its words
+OF_APP: tuple[tuple[str, str, Callable[[AppCall], Awaitable[Answer]]], ...] = (
+    ("POST", "/events", order.publish),
+    ("GET", "/connections/{name}", live.connection),
+    ("POST", "/connections/{name}/terminate", order.terminate),
+    ("POST", "/users/{name}/terminate_connections", order.terminate_user),
+    ("GET", "/channels/{name}", live.channel),
+    ("GET", "/webhooks/events", question.events),
+    ("GET", "/webhooks/events/{name}", question.why),
+    ("GET", "/webhooks/endpoints", question.endpoints),
+    ("GET", "/webhooks/endpoints/{name}/deliveries", question.deliveries),
+    ("GET", "/webhooks/endpoints/{name}/dead_letters", question.dead_letters),
+    ("POST", "/webhooks/endpoints/{name}/test", question.test),
+    ("POST", "/webhooks/endpoints/{name}/enable", question.enable),
+    ("POST", "/webhooks/endpoints/{name}/replay", question.replay),
+)
+
+
+class PortUnusable(OSError):
+    """The operator's port cannot be opened; the sentence names the settings that help."""
+
+    def __init__(self, host: str, port: int, number: int) -> None:
+        self.sentence = (
+            f"the admin port {host}:{port} cannot be opened ({os.strerror(number)}); set another port in [admin] "
+            "(0: any free one), or enabled = false"
+        )
+        super().__init__(number, self.sentence)
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class Site:
+    """Listens between `listen` and `stop`. Make it on the running event loop; `app` takes more routes until `listen`."""
+
+    def __init__(self, *, sources: Sources, token: str, host: str, reload: Reload) -> None:
+        self._sources = sources
+        self._host = host
+        self._guard = Guard(token=token, host=host)
+        self._scraper = Scraper(sources)
+        self._reload = reload
+        self._pulse: asyncio.Task[None] | None = None
+        self.app = web.Application(middlewares=[self._surround])
+        self.app.router.add_get("/healthz", self._open(overview.health))
+        self.app.router.add_get("/readyz", self._open(overview.readiness))
+        self.app.router.add_get("/metrics", self._metrics)
+        self.app.router.add_post("/v1/reload", self._reloaded)
+        for method, path, handler in GENERAL:
+            self._add(method, path, self._general(handler))
+        for method, path, of_app in OF_APP:
+            self._add(method, f"/v1/apps/{{app}}{path}", self._of_app(of_app))
+        self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+
+    async def listen(self, port: int) -> int:
+        """Open the port and return its number; raises `PortUnusable`."""
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, port).start()
+        except OSError as error:
+            raise PortUnusable(self._host, port, error.errno or 0) from error
+        self._pulse = asyncio.create_task(self._sources.pulse.run(), name="pulse")
+        bound: int = self._runner.addresses[0][1]
+        return bound
+
+    async def stop(self) -> None:
+        """Close the port; requests under way have a second. Stopping twice is harmless."""
+        if self._pulse is not None:
+            self._pulse.cancel()
+            await asyncio.gather(self._pulse, return_exceptions=True)
+        await self._sources.stock.stop()
+        await self._runner.cleanup()
+
+    def _add(self, method: str, path: str, handler: Handler) -> None:
+        if method == "GET":
+            self.app.router.add_get(path, handler)
+        else:
+            self.app.router.add_route(method, path, handler)
+
+    # -- what surrounds every handler
+
+    @web.middleware
+    async def _surround(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self._guard.check(request.method, request.path, request.headers)
+            return await handler(request)
+        except RequestError as error:
+            return _refuse(error)
+        except web.HTTPException as error:
+            allowed = {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
+            sentence, where = _SENTENCES.get(error.status, (error.reason, None))
+            return _answer(error.status, {"error": sentence} | ({"where": where} if where else {}), **allowed)
+        except OSError as error:
+            logger.error("the outbox cannot be used", extra={"fields": {"error": str(error)}})
+            return _refuse(RequestError(503, "the gateway cannot read or write its outbox now; its log says why"))
+        except Exception:
+            logger.exception("a request failed", extra={"fields": {"method": request.method, "path": request.path}})
+            return _refuse(RequestError(500, "the gateway could not answer; its log says why"))
+
+    def _open(self, handler: Callable[[Sources], tuple[int, Answer]]) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return _answer(*handler(self._sources))
+
+        return answer
+
+    def _general(self, handler: Callable[[Call], Awaitable[Answer]]) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return _answer(200, await handler(Call(self._sources, _parameters(request), await _body(request), "")))
+
+        return answer
+
+    def _of_app(self, handler: Callable[[AppCall], Awaitable[Answer]]) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            app = self._sources.node.app(request.match_info["app"])
+            if app is None:
+                raise RequestError(404, "there is no app with the id in the path", "path")
+            name = request.match_info.get("name", "")
+            call = AppCall(self._sources, _parameters(request), await _body(request), name, app)
+            return _answer(200, await handler(call))
+
+        return answer
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        content_type, body = await self._scraper.scrape(request.headers.get(hdrs.ACCEPT, ""))
+        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type, hdrs.CACHE_CONTROL: "no-store"})
+
+    async def _reloaded(self, request: web.Request) -> web.StreamResponse:
+        await _body(request)
+        # Who goes away while it is done must not leave it half done.
+        return _answer(*await asyncio.shield(asyncio.ensure_future(self._reload())))
+
+
+_SENTENCES = {
+    404: ("there is nothing at this path", "path"),
+    405: ("this path does not take this method", "method"),
+    413: ("the body is too large: 1048576 bytes are allowed", "body"),
+}
+
+
+def _parameters(request: web.Request) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in request.query.items():
+        found.setdefault(name, []).append(value)
+    return found
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(_BODY_S):
+            return await request.read()
+    except TimeoutError as error:
+        raise RequestError(408, "the body did not arrive in time", "body") from error
+
+
+def _answer(status: int, answer: Any, **headers: str) -> web.Response:
+    told = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff", **headers}
+    return web.Response(status=status, body=orjson.dumps(answer), content_type="application/json", headers=told)
+
+
+def _refuse(error: RequestError) -> web.Response:
+    answer = {"error": error.sentence} | ({"where": error.where} if error.where is not None else {})
+    headers = {hdrs.RETRY_AFTER: _RETRY_AFTER[error.status]} if error.status in _RETRY_AFTER else {}
+    if error.status == 401:
+        headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
+    return _answer(error.status, answer, **headers)

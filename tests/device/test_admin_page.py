@@ -1,0 +1,63 @@
+"""Pages: all of it, each once, and in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.admin import page
+from gateway.admin.page import behind, names_after
+
+
+@dataclass(frozen=True)
+class One:
+    opened_at: float
+    socket_id: str
+
+
+EVERYTHING = [One(1.0, "a"), One(2.0, "b"), One(2.0, "c"), One(2.0, "d"), One(3.0, "e")]
+
+
+def test_a_page_goes_on_behind_the_last_of_the_one_before() -> None:
+    assert [behind(EVERYTHING, one.opened_at, one.socket_id) for one in EVERYTHING] == [1, 2, 3, 4, 5]
+    assert behind(EVERYTHING, 0.0, "") == 0
+
+
+def test_also_where_that_one_is_gone() -> None:
+    assert behind(EVERYTHING, 1.5, "x") == 1
+    assert behind(EVERYTHING, 9.0, "x") == 5
+    # Of several that came at the same moment all are told once more: better twice than never.
+    assert behind(EVERYTHING, 2.0, "x") == 1
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=30).map("".join), st.integers(1, 5), st.sampled_from(["", "a"]))
+def test_pages_of_names_are_all_names_in_order(letters: str, limit: int, prefix: str) -> None:
+    names = list({letters[start : start + 3] for start in range(len(letters))})
+
+    async def walk() -> list[str]:
+        told: list[str] = []
+        while found := await names_after(names, told[-1] if told else "", prefix, limit):
+            assert len(found) <= limit
+            told += found
+        return told
+
+    assert asyncio.run(walk()) == sorted(name for name in names if name.startswith(prefix))
+
+
+async def test_others_get_their_turn_while_names_are_looked_through() -> None:
+    names = [f"room-{number:06}" for number in range(10 * page._AT_ONCE)]
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    assert await names_after(names, "room-000009", "", 2) == ["room-000010", "room-000011"]
+    counting.cancel()
+    assert turns >= 10
