@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway import __version__
-from gateway.command import publish, webhooks
+from gateway.command import operator, publish, webhooks
 from gateway.command.error import Misused, Refused
 from gateway.config import AppEntry, Config, ConfigError, is_loopback, load, printable, resolve, shown_duration, shown_url
 from gateway.core.endpoint import Endpoint
@@ -47,6 +47,8 @@ with a file (config.example.toml lists every setting):
   rawpush serve -c config.toml               run it; SIGTERM or Ctrl-C stops it, and loses nothing
 
 against a running gateway:
+  rawpush status -c config.toml              is it well, and what is happening
+  rawpush reload -c config.toml              read the file again; connections stay
   rawpush publish -c config.toml room-7 created '{"id":17}'
   rawpush webhooks list -c config.toml       state, backlog and dead letters of each endpoint
   rawpush webhooks replay -c config.toml backend --dead
@@ -97,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return webhooks.run(options)
             case "publish":
                 return publish.run(options)
+            case "status" | "reload":
+                return operator.run(options)
         parser.print_help(sys.stderr)
         return WRONG_USAGE
     except ConfigError as error:
@@ -128,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     dev = commands.add_parser("dev", help="try everything out, without a file", description=_DEV, formatter_class=raw)
     publish.add_parser(commands)
     webhooks.add_parser(commands)
+    operator.add_parsers(commands)
     for command in (serve, check):
         command.add_argument(
             "-c", "--config", type=Path, default=Path("config.toml"), metavar="FILE", help="default: config.toml"

@@ -21,10 +21,10 @@ from gateway.core.app import App
 from gateway.core.auth import sign_request
 
 #: Seconds for an answer: more than an endpoint's usual time-out, which a test waits for, and the longest poll.
-_TIMEOUT_S = 75.0
+TIMEOUT_S = 75.0
 
 #: characters of an answer that is not JSON which are shown
-_SHOWN = 200
+SHOWN = 200
 
 
 class Client:
@@ -59,8 +59,8 @@ class Client:
         headers = {"User-Agent": f"rawpush/{__version__}", "Content-Type": "application/json"}
         request = Request(target, data=body or None, headers=headers, method=method)
         try:
-            with self._opener.open(request, timeout=_TIMEOUT_S) as response:
-                return _parsed(response.read())
+            with self._opener.open(request, timeout=TIMEOUT_S) as response:
+                return parsed(response.read())
         except HTTPError as error:
             raise Refused(_why(error), error.code) from None
         except (OSError, HTTPException) as error:
@@ -76,10 +76,13 @@ def open_client(path: Path, app_id: str | None, url: str | None) -> Client:
 def address(config: Config) -> str:
     """Return the URL of the API of a gateway that runs on this machine with this configuration."""
     server = config.server
-    # Nobody can connect to "all addresses".
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)
-    host = f"[{host}]" if ":" in host else host
-    return f"http{'s' if server.tls else ''}://{host}:{server.port}{server.path_prefix}"
+    return f"http{'s' if server.tls else ''}://{reachable(server.host)}:{server.port}{server.path_prefix}"
+
+
+def reachable(host: str) -> str:
+    """Return the host of a URL at which one reaches what listens there: nobody can connect to "all addresses"."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
 
 
 def _app(config: Config, app_id: str | None) -> App:
@@ -93,11 +96,12 @@ def _app(config: Config, app_id: str | None) -> App:
     return apps[app_id]
 
 
-def _parsed(raw: bytes) -> Any:
+def parsed(raw: bytes) -> Any:
+    """Return the JSON of an answer; raises Refused where it is none."""
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
-        shown = raw[:_SHOWN].decode("utf-8", "replace")
+        shown = raw[:SHOWN].decode("utf-8", "replace")
         raise Refused(f"what answered is not the gateway's API; it said {shown!r}") from None
 
 
@@ -108,4 +112,4 @@ def _why(error: HTTPError) -> str:
         where = f" (at {answer['where']})" if "where" in answer else ""
         return f"{answer['error']}{where}"
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return f"status {error.code}, and not in the way of the gateway's API: {raw[:_SHOWN].decode('utf-8', 'replace')!r}"
+        return f"status {error.code}, and not in the way of the gateway's API: {raw[:SHOWN].decode('utf-8', 'replace')!r}"

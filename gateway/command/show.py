@@ -160,3 +160,50 @@ def tested(name: str, answer: Answer) -> Iterator[str]:
     yield f"{text(name)}: {'ok' if answer['ok'] else 'FAILED'}, {text(came_back(answer))} ({text(answer['stage'])})"
     if answer.get("body"):
         yield f"it said: {text(answer['body'])}"
+
+
+def overview(answer: Answer) -> Iterator[str]:
+    """Is it well, what is happening, and a line for each app and each endpoint."""
+    yield "ready" if answer["ready"] else f"NOT READY: {text('; '.join(answer['reasons']))}"
+    yield f"RawPush {text(answer['version'])}, node {text(answer['node'])}, since {text(answer['started_at'])}"
+    rates = ", ".join(f"{text(name.replace('_', ' '))} {rate:g}" for name, rate in answer["per_second"].items())
+    yield f"per second: {rates}"
+    outbox, recorder = answer["outbox"], answer["recorder"]
+    size = f", {outbox['used_bytes']:,} of {outbox['limit_bytes']:,} bytes" if "used_bytes" in outbox else ""
+    states = f"{'writable' if outbox['writable'] else 'NOT WRITABLE'}{'' if outbox['readable'] else ', NOT READABLE'}"
+    yield f"outbox {states}{size}; {recorder['queued']:,} records wait; loop {answer['loop_lag_ms']:g} ms late at worst"
+    yield ""
+    rows = [
+        [
+            one["id"],
+            "yes" if one["enabled"] else "NO",
+            one["connections"],
+            one["channels"],
+            one.get("backlog", "?"),
+            one.get("dead_letters", "?"),
+        ]
+        for one in answer["apps"]
+    ]
+    yield from table(("APP", "ENABLED", "CONNECTIONS", "CHANNELS", "BACKLOG", "DEAD"), rows)
+    named = [
+        {**endpoint, "name": f"{one['id']}/{endpoint['name']}"} for one in answer["apps"] for endpoint in one.get("endpoints", ())
+    ]
+    if named:
+        yield ""
+        yield from endpoints({"endpoints": named})
+    if "after" in answer:
+        yield "there are more apps: ask /v1/overview page by page"
+
+
+def mistake(told: Answer) -> str:
+    """One mistake of a file, as `rawpush check` prints it."""
+    where = f"{told['file']}:{told['line']}" if told["file"] and told["line"] else told["file"]
+    return printable(": ".join(part for part in (where, told["place"], told["error"]) if part))
+
+
+def reloaded(answer: Answer) -> Iterator[str]:
+    """What is in force now."""
+    counts = [f"{answer[noun]} {noun[:-1] if answer[noun] == 1 else noun}" for noun in ("apps", "endpoints")]
+    yield f"reloaded: {', '.join(counts)}"
+    for section in answer["at_next_start"]:
+        yield f"[{text(section)}] has changed, and takes effect at the next start"
