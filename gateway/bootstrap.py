@@ -48,6 +48,7 @@ from gateway.recorder import Recorder
 from gateway.reload import Reloader
 from gateway.telemetry import JsonFormatter, Telemetry, TextFormatter
 from gateway.transport.activation import inherited
+from gateway.transport.deflate import Deflation
 from gateway.transport.front import Front
 
 USER_AGENT = f"RawPush/{__version__}"
@@ -170,6 +171,9 @@ class Gateway:
             pong_timeout_s=server.pong_timeout_s,
             request_timeout_s=server.handshake_timeout_s,
             buffer_limit=server.send_buffer,
+            deflation=Deflation(window_bits=server.compression_window, least=server.compression_min)
+            if server.compression
+            else None,
         )
         self._site.take_back = self._front.take_back
         self._pool.configure(endpoints)

@@ -42,6 +42,11 @@ class Server:
     handshake_timeout_s: float = 10.0
     #: per connection; who has more waiting is cut off as a slow consumer
     send_buffer: int = 1_048_576
+    compression: bool = False
+    #: smaller messages fit one packet as they are, and gain little
+    compression_min: int = 512
+    #: bits: 4 KB are enough for one message, which is all that is looked back upon, and cheap to set up
+    compression_window: int = 12
     tls: Tls | None = None
 
 

@@ -12,7 +12,8 @@ import math
 from typing import TYPE_CHECKING
 
 from gateway.node import Node
-from gateway.transport.parser import Lender
+from gateway.transport.deflate import Deflation
+from gateway.transport.parser import InflatingParser, Lender
 from gateway.transport.wheel import Rider, Wheel
 
 if TYPE_CHECKING:
@@ -31,8 +32,10 @@ class Commons:
         "beat",
         "buffer_limit",
         "close_beats",
+        "deflation",
         "gone",
         "idle_beats",
+        "inflating_lender",
         "lender",
         "loop",
         "node",
@@ -53,7 +56,9 @@ class Commons:
         request_timeout_s: float,
         close_timeout_s: float,
         buffer_limit: int,
+        deflation: Deflation | None = None,
     ) -> None:
+        """`deflation` None: compression is never agreed on."""
         self.node = node
         self.loop = loop
         self.buffer_limit = buffer_limit
@@ -65,6 +70,8 @@ class Commons:
         #: the number of the current beat
         self.beat = 0
         self.lender = Lender()
+        self.inflating_lender = Lender(InflatingParser)
+        self.deflation = deflation
         #: connections that have been offered something in this turn of the loop
         self.unwritten: list[Connection] = []
         #: set for whoever waits until nobody is left
@@ -96,6 +103,8 @@ class Commons:
             except Exception:  # whatever is wrong with one connection, the others get what they were offered
                 _logger.exception("a connection could not be written to")
                 connection.abort()
+        if self.deflation is not None:
+            self.deflation.forget()
 
     def _serve(self) -> None:
         riders = self.wheel.take(_AT_ONCE)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
@@ -23,12 +24,12 @@ from websockets.protocol import State
 from gateway.core.error import Code
 from gateway.node import Handshake, Live
 from gateway.transport.commons import Commons
-from gateway.transport.parser import Parser, discard, size_on_wire
+from gateway.transport.parser import Parser, discard
 from gateway.transport.wheel import OFF
 
 _logger = logging.getLogger("rawpush.gateway")
 
-_OPEN, _CLOSING, _ENDED, _GONE = range(4)
+OPEN, _CLOSING, _ENDED, _GONE = range(4)
 
 #: An empty ping, unmasked (RFC 6455 section 5.5.2).
 _PING = b"\x89\x00"
@@ -55,6 +56,7 @@ class Connection(asyncio.Protocol):
         "_heard_at",
         "_is_blocked",
         "_is_text",
+        "_lender",
         "_limit",
         "_live",
         "_message",
@@ -73,7 +75,7 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(self, commons: Commons, transport: asyncio.Transport, limit: int) -> None:
-        """`limit` is the greatest size of an inbound message in bytes, all fragments together."""
+        """`limit` is the greatest size of an inbound message in bytes, all fragments together, not compressed."""
         self.received_messages = 0
         self.received_bytes = 0
         self.sent_messages = 0
@@ -81,9 +83,10 @@ class Connection(asyncio.Protocol):
         self.spoke = OFF
         self._commons = commons
         self._transport: asyncio.Transport | None = transport
+        self._lender = commons.lender
         self._limit = limit
         self._live: Live | None = None
-        self._phase = _OPEN
+        self._phase = OPEN
         #: why the connection has been cut or failed from this side
         self._verdict: tuple[int, str] | None = None
         self._pending: list[bytes] | None = None
@@ -118,7 +121,7 @@ class Connection(asyncio.Protocol):
 
     def offer(self, data: bytes) -> None:
         """See `gateway.ports.Connection`."""
-        if self._phase != _OPEN:
+        if self._phase != OPEN:
             return
         size = len(data)
         self.sent_messages += 1
@@ -133,20 +136,20 @@ class Connection(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """See `gateway.ports.Connection`; a reason too long for a close frame is cut."""
-        if self._phase != _OPEN:
+        if self._phase != OPEN:
             return
         self._phase = _CLOSING
         parser = self._borrowed()
         if parser.state is State.OPEN:  # else the peer was faster, and its close frame is about to be dealt with
             parser.send_close(code, reason.encode()[:_LONGEST_REASON].decode("utf-8", "ignore"))
-            self._queue_all(parser)
+            self._queue_all(parser.data_to_send())
         self._commons.wheel.put(self, self._commons.close_beats)
 
     # -- what the wheel and the commons say ------------------------------------------------------------------------
 
     def due(self) -> None:
         """Look whether the peer is alive; cut the line if it was to be closed by now."""
-        if self._phase != _OPEN:
+        if self._phase != OPEN:
             self.abort()
             return
         commons = self._commons
@@ -255,17 +258,23 @@ class Connection(asyncio.Protocol):
         parser.receive_data(data)
         frames = parser.events_received()
         self._unparsed += len(data)
+        # A pong for each ping, in order; behind them perhaps a close frame.
+        answers = parser.data_to_send()
         for frame in frames:
             assert isinstance(frame, Frame)
-            self._unparsed -= size_on_wire(frame)
-            if frame.opcode <= Opcode.BINARY and self._verdict is None:
-                self._take(frame, parser)
-        self._queue_all(parser)
+            self._unparsed -= parser.size_on_wire(frame)
+            if frame.opcode <= Opcode.BINARY:
+                if self._verdict is None:
+                    self._take(frame, parser)
+            elif frame.opcode is Opcode.PING:
+                self._queue(answers.pop(0))
+        self._queue_all(answers)
+        self._queue_all(parser.data_to_send())
         if parser.eof_sent:
             self._end(self._verdict or parser.verdict())
         elif self._unparsed == 0 and self._message is None and parser.state is State.OPEN:
             self._parser = None
-            self._commons.lender.take_back(parser)
+            self._lender.take_back(parser)
         return len(frames)
 
     def _take(self, frame: Frame, parser: Parser) -> None:
@@ -288,6 +297,10 @@ class Connection(asyncio.Protocol):
             if not frame.fin:
                 return
             data, self._message = bytes(self._message), None
+        self._finish(data, parser)
+
+    def _finish(self, data: bytes, parser: Parser) -> None:
+        """Take a whole message."""
         self.received_messages += 1
         self.received_bytes += len(data)
         # A binary message is no frame of the protocol and is ignored (Pusher protocol: closing would cost old clients dearly).
@@ -300,7 +313,7 @@ class Connection(asyncio.Protocol):
         except UnicodeDecodeError:
             self._fail(parser, 1007, "protocol_error", "text must be UTF-8")
             return
-        if self._live is None or self._phase != _OPEN:
+        if self._live is None or self._phase != OPEN:
             return
         try:
             self._commons.node.receive(self._live, text)
@@ -316,7 +329,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, verdict: tuple[int, str]) -> None:
         """Nothing more will be read: report it, and close the line when all is written."""
-        if self._phase == _OPEN:
+        if self._phase == OPEN:
             self._commons.wheel.put(self, self._commons.close_beats)
         self._phase = _ENDED
         self._message = None
@@ -342,7 +355,7 @@ class Connection(asyncio.Protocol):
     def _borrowed(self) -> Parser:
         if self._parser is None:
             self._unparsed = 0
-            self._parser = self._commons.lender.lend(self._limit)
+            self._parser = self._lender.lend(self._limit)
         return self._parser
 
     def _drop_parser(self) -> None:
@@ -358,7 +371,7 @@ class Connection(asyncio.Protocol):
         else:
             self._pending.append(data)
 
-    def _queue_all(self, parser: Parser) -> None:
-        for data in parser.data_to_send():
+    def _queue_all(self, pieces: Iterable[bytes]) -> None:
+        for data in pieces:
             if data:  # an empty piece says that the end has come, and `eof_sent` says that too
                 self._queue(data)

@@ -12,7 +12,9 @@ from gateway.node import Node
 from gateway.ports import Clock
 from gateway.transport import upgrade
 from gateway.transport.commons import Commons
+from gateway.transport.compressed import CompressedConnection
 from gateway.transport.connection import Connection
+from gateway.transport.deflate import Deflation
 from gateway.transport.remote import Network, is_secure, remote_ip
 from gateway.transport.wheel import OFF
 
@@ -32,6 +34,7 @@ class Front:
     `http` makes the protocol that takes over a socket whose first request is no WebSocket upgrade; what becomes of the
     socket is that protocol's affair then. Sizes are in bytes, times in seconds: `request_timeout_s` is for a whole request
     head, `close_timeout_s` for the end of a connection once it has been decided. `tick_s` is how coarse time is.
+    `deflation` None: no compression.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Front:
         close_timeout_s: float = 5,
         buffer_limit: int = 1 << 20,
         max_head: int = 16_384,
+        deflation: Deflation | None = None,
         tick_s: float | None = None,
     ) -> None:
         """To be called on the event loop."""
@@ -68,6 +72,7 @@ class Front:
             request_timeout_s=request_timeout_s,
             close_timeout_s=close_timeout_s,
             buffer_limit=buffer_limit,
+            deflation=deflation,
         )
         self._clock = clock
         self._handshake_timeout_s = request_timeout_s
@@ -218,7 +223,8 @@ class Door(asyncio.Protocol):
         elif not upgrade.wants_websocket(fields):
             self._hand_over()
         elif upgrade.is_proper(start, fields):
-            self._upgrade(upgrade.accept(fields), key, start.query, fields, rest)
+            agreed = self._agreed(fields)
+            self._upgrade(upgrade.accept(fields, agreed), key, start.query, fields, rest, agreed is not None)
         else:
             answer, accepts = upgrade.judge(self._head[: len(self._head) - len(rest)])
             if accepts:
@@ -228,7 +234,20 @@ class Door(asyncio.Protocol):
             else:
                 self._refuse(b"400 Bad Request", b"this is not a request for a WebSocket")
 
-    def _upgrade(self, answer: bytes, key: bytes, query: bytes, fields: dict[bytes, bytes], rest: bytes) -> None:
+    def _agreed(self, fields: dict[bytes, bytes]) -> str | None:
+        """Return what is agreed of the extensions that were offered."""
+        deflation, offers = self._front.commons.deflation, fields.get(b"sec-websocket-extensions")
+        return None if deflation is None or not offers else deflation.negotiate(offers)
+
+    def _upgrade(
+        self,
+        answer: bytes,
+        key: bytes,
+        query: bytes,
+        fields: dict[bytes, bytes],
+        rest: bytes,
+        is_compressed: bool = False,
+    ) -> None:
         transport, front = self._leave(), self._front
         name = transport.get_extra_info("peername")
         peer = name[0] if name else ""
@@ -237,7 +256,8 @@ class Door(asyncio.Protocol):
         secure = is_secure(peer, has_tls, fields.get(b"x-forwarded-proto"), front.trusted_proxies)
         handshake = upgrade.handshake(key, query, fields, address, secure)
         app = front.node.app_by_key(handshake.key)
-        connection = Connection(front.commons, transport, _NO_APP_LIMIT if app is None else app.limits.message)
+        kind = CompressedConnection if is_compressed else Connection
+        connection = kind(front.commons, transport, _NO_APP_LIMIT if app is None else app.limits.message)
         transport.set_protocol(connection)
         connection.open(answer, handshake, rest)
 

@@ -7,10 +7,13 @@ can serve all connections whose frames arrive whole, and an idle connection cost
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from websockets.exceptions import PayloadTooBig
-from websockets.frames import Frame
+from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
+
+from gateway.transport.deflate import Inflation
 
 #: What the library itself logs would be a line per connection that says nothing new.
 LOG = logging.getLogger("rawpush.websockets")
@@ -43,6 +46,23 @@ class Parser(Protocol):
     def max_message_size(self, limit: int) -> None:
         self._limit = limit
 
+    def recv_frame(self, frame: Frame) -> None:
+        """See the library's method, to which a close frame within a fragmented message is an error: it is none.
+
+        A control frame may stand between fragments, and a close frame is one (RFC 6455 sections 5.4 and 5.5.1).
+        """
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
+
+    def size_on_wire(self, frame: Frame) -> int:
+        """Return the least number of bytes a client's frame can have taken (RFC 6455 section 5.2).
+
+        A client may write the length in a longer form than it needs; then more was fed than frames account for, and the
+        connection keeps its parser.
+        """
+        return _size_on_wire(len(frame.data))
+
     def verdict(self) -> tuple[int, str]:
         """Return close code and reason of the end: the peer's close frame, or what the peer did wrong."""
         cause = self.parser_exc
@@ -55,12 +75,26 @@ class Parser(Protocol):
         return 1002, "protocol_error"
 
 
+class InflatingParser(Parser):
+    """A parser for connections that have agreed on permessage-deflate."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._inflation = Inflation()
+        self.extensions.append(self._inflation)
+
+    def size_on_wire(self, frame: Frame) -> int:
+        """See `Parser.size_on_wire`; to be asked about each frame once, in the order they came."""
+        return _size_on_wire(self._inflation.sizes.pop(0))
+
+
 class Lender:
-    """Lends parsers and takes back those that are between two messages."""
+    """Lends parsers and takes back those that are between two messages; `make` makes one, given its limit in bytes."""
 
-    __slots__ = ("_spares",)
+    __slots__ = ("_make", "_spares")
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[int], Parser] = Parser) -> None:
+        self._make = make
         self._spares: list[Parser] = []
 
     def lend(self, limit: int) -> Parser:
@@ -69,7 +103,7 @@ class Lender:
             parser = self._spares.pop()
             parser.max_message_size = limit
             return parser
-        return Parser(limit)
+        return self._make(limit)
 
     def take_back(self, parser: Parser) -> None:
         """Take back a parser that is OPEN, has parsed all it was fed and is in no fragmented message."""
@@ -89,11 +123,5 @@ def discard(parser: Protocol) -> None:
             fault = fault.__cause__ or fault.__context__
 
 
-def size_on_wire(frame: Frame) -> int:
-    """Return the least number of bytes a client's frame can have taken (RFC 6455 section 5.2).
-
-    A client may write the length in a longer form than it needs; then more was fed than frames account for, and the
-    connection keeps its parser.
-    """
-    size = len(frame.data)
+def _size_on_wire(size: int) -> int:
     return size + (6 if size < 126 else 8 if size < 65_536 else 14)

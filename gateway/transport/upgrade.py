@@ -99,13 +99,17 @@ def is_proper(start: Start, fields: Mapping[bytes, bytes]) -> bool:
     )
 
 
-def accept(fields: Mapping[bytes, bytes]) -> bytes:
-    """Return the answer to a proper upgrade request: no sub-protocol is selected and no extension."""
+def accept(fields: Mapping[bytes, bytes], extensions: str | None = None) -> bytes:
+    """Return the answer to a proper upgrade request: no sub-protocol is selected, and of extensions what was agreed."""
     key = accept_key(fields[b"sec-websocket-key"].decode("ascii"))
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + key.encode("ascii") + b"\r\n\r\n"
+        b"Sec-WebSocket-Accept: " + key.encode("ascii") + _extensions_field(extensions) + b"\r\n\r\n"
     )
+
+
+def _extensions_field(agreed: str | None) -> bytes:
+    return b"" if agreed is None else b"\r\nSec-WebSocket-Extensions: " + agreed.encode("ascii")
 
 
 def judge(head: bytes) -> tuple[bytes, bool]:

@@ -208,7 +208,6 @@ BROKEN = {
     },
     "close of one byte": (wire(CLOSE, b"\x03"), 1002),
     "close with a reason that is not UTF-8": (wire(CLOSE, close_payload(1000, b"\xff")), 1007),
-    "close within a message": (wire(TEXT, "a", fin=False) + wire(CLOSE, close_payload(1000)), 1002),
     **{f"reserved bit {bit}": (wire(TEXT | bit, "a"), 1002) for bit in (0x10, 0x20, 0x40)},
     **{f"opcode {opcode}": (wire(opcode), 1002) for opcode in (3, 7, 11, 15)},
     "unmasked": (wire(TEXT, "a", mask=None), 1002),
@@ -292,6 +291,26 @@ async def test_a_close_frame_without_a_code_is_1005() -> None:
         peer.writer.write(wire(CLOSE) + wire(CLOSE) + wire(PING))
         assert await home.ended(live) == (1005, "client")
         assert await peer.closing() == 1005
+
+
+@on_both_loops
+async def test_a_close_frame_may_stand_between_fragments() -> None:
+    async with house() as home:
+        peer, live = await home.join()
+        peer.writer.write(wire(TEXT, "not to be finished", fin=False) + wire(CLOSE, close_payload(1001)) + wire(CONT, "after"))
+        assert await home.ended(live) == (1001, "client")
+        assert await peer.closing() == 1001
+        assert home.node.received.empty()
+
+
+@on_both_loops
+async def test_a_pong_comes_in_the_order_of_what_it_answers() -> None:
+    async with house() as home:
+        home.node.on_text = lambda live, text: home.node.offer(live, text)
+        peer, _ = await home.join()
+        said = [wire(TEXT, "a", fin=False), wire(PING, "1"), wire(CONT, "b"), wire(PING, "2"), wire(TEXT, "c"), wire(PING, "3")]
+        peer.writer.write(b"".join(said))
+        assert [await peer.frame() for _ in range(5)] == [(PONG, b"1"), (TEXT, b"ab"), (PONG, b"2"), (TEXT, b"c"), (PONG, b"3")]
 
 
 @on_both_loops

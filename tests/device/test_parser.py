@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import gc
 import weakref
+import zlib
 
 import pytest
 from websockets.frames import Frame
 from websockets.protocol import State
 
-from gateway.transport.parser import Lender, Parser, discard, size_on_wire
+from gateway.transport.parser import InflatingParser, Lender, Parser, discard
 from tests.device.front_kit import BINARY, CLOSE, CONT, PING, TEXT, close_payload, wire
 
 
+@pytest.mark.parametrize("kind", [Parser, InflatingParser])
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536])
-def test_the_size_of_a_frame(size: int) -> None:
+def test_the_size_of_a_frame(size: int, kind: type[Parser]) -> None:
     data = wire(BINARY, b"x" * size)
-    parser = Parser(1 << 20)
+    parser = kind(1 << 20)
     parser.receive_data(data)
     (frame,) = parser.events_received()
     assert isinstance(frame, Frame)
-    assert size_on_wire(frame) == len(data)
+    assert parser.size_on_wire(frame) == len(data)
+
+
+def test_the_size_of_a_compressed_frame_is_that_on_the_wire() -> None:
+    squeezer = zlib.compressobj(wbits=-15)
+    squeezed = (squeezer.compress(b"x" * 900) + squeezer.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    first, second = wire(TEXT | 0x40, squeezed), wire(PING, b"?")
+    parser = InflatingParser(900)
+    parser.receive_data(first + second)
+    frames = parser.events_received()
+    assert [bytes(frame.data) for frame in frames if isinstance(frame, Frame)] == [b"x" * 900, b"?"]
+    assert [parser.size_on_wire(frame) for frame in frames if isinstance(frame, Frame)] == [len(first), len(second)]
 
 
 def test_a_parser_is_lent_again_with_the_limit_of_who_borrows_it() -> None:
