@@ -174,6 +174,7 @@ class Gateway:
             deflation=Deflation(window_bits=server.compression_window, least=server.compression_min)
             if server.compression
             else None,
+            proxy_protocol=server.proxy_protocol,
         )
         self._site.take_back = self._front.take_back
         self._pool.configure(endpoints)
@@ -201,6 +202,8 @@ class Gateway:
         sockets: list[socket.socket | None] = [*inherited(os.environ, os.getpid())]
         for one in sockets or [None]:
             self.port = await self._front.listen(server.host, server.port, tls, inherited=one)
+        if server.unix_socket:
+            await self._front.listen_unix(server.unix_socket, int(server.unix_socket_mode, 8))
 
     def _make_admin(self, node: Node, desk: Desk, recorder: Recorder) -> AdminSite:
         sources = Sources(

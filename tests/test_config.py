@@ -75,6 +75,11 @@ def test_what_editors_of_other_systems_write_is_understood(file: Path, content: 
     assert loaded(file, content).apps[0].app.key == "demo-key"
 
 
+@pytest.mark.parametrize("who", ["trusted_proxies = ['10.0.0.0/8']", "unix_socket = '/run/rawpush.sock'"])
+def test_the_proxy_protocol_has_somebody_to_speak_it(file: Path, who: str) -> None:
+    assert loaded(file, f"[server]\nproxy_protocol = true\n{who}\n" + APP).server.proxy_protocol
+
+
 def test_two_endpoints_of_two_apps_may_share_a_name(file: Path) -> None:
     other = APP.replace("1001", "1002").replace("demo-key", "other-key")
     config = loaded(file, APP + HOOK + other + HOOK)
@@ -192,6 +197,20 @@ def test_no_secret_shows_in_the_repr(file: Path) -> None:
         (APP + "limits.event_data = '2MB'", "config.toml:5: apps[0].limits.event_data: must not be larger than request"),
         ("[server]\npath_prefix = '/x/'\n" + APP, "config.toml:2: server.path_prefix: must be empty or a path"),
         ("[server]\nhost = 'x:1'\n" + APP, "config.toml:2: server.host: must be an address or a host name"),
+        (
+            "[server]\nproxy_protocol = true\n" + APP,
+            "config.toml:2: server.proxy_protocol: needs trusted_proxies: only their connections begin with a header of the PROXY "
+            "protocol",
+        ),
+        (
+            f"[server]\nunix_socket = '/{'x' * 100}'\n" + APP,
+            "config.toml:2: server.unix_socket: must be empty or a path of at most 100 bytes, not the text",
+        ),
+        (
+            "[server]\nunix_socket_mode = '999'\n" + APP,
+            'config.toml:2: server.unix_socket_mode: must be permissions as chmod takes them, such as "660", not the text "999"',
+        ),
+        ("[server]\ncompression_window = 8\n" + APP, "config.toml:2: server.compression_window: must be from 9 to 15, not 8"),
         ("[server]\ndrain = '31s'\n" + APP, "config.toml:2: server.drain: must not be longer than shutdown_timeout"),
         ("[server]\ntls = { cert = 'x' }\n" + APP, 'config.toml:2: server.tls: needs the setting "key"'),
         ("[outbox]\nmode = 'ram'\n" + APP, 'config.toml:2: outbox.mode: must be one of "disk", "memory", not the text "ram"'),

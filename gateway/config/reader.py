@@ -203,6 +203,9 @@ class _Reader:
         server = config.server
         if admin.enabled and admin.port == server.port and server.host in (admin.host, "0.0.0.0", "::"):
             self._wrong(("admin", "port"), "admin.port", "must be another one than that of [server]")
+        if server.proxy_protocol and not (server.trusted_proxies or server.unix_socket):
+            sentence = "needs trusted_proxies: only their connections begin with a header of the PROXY protocol"
+            self._wrong(("server", "proxy_protocol"), "server.proxy_protocol", sentence)
         if config.server.drain_s > config.server.shutdown_timeout_s:
             self._wrong(("server", "drain"), "server.drain", "must not be longer than shutdown_timeout")
         return config

@@ -34,8 +34,14 @@ class Server:
     #: what process supervisors commonly grant before they kill
     shutdown_timeout_s: float = 30.0
     recovery_linger_s: float = 30.0
+    #: a path to listen on besides the port; empty: none
+    unix_socket: str = ""
+    #: its permissions: the user and the group may connect
+    unix_socket_mode: str = "660"
     #: networks whose X-Forwarded-For is believed
     trusted_proxies: tuple[str, ...] = ()
+    #: their connections begin with a header of the PROXY protocol
+    proxy_protocol: bool = False
     #: what the protocol documents: silence for so long asks for a ping, and so long is waited for the answer
     activity_timeout_s: float = 120.0
     pong_timeout_s: float = 30.0

@@ -76,6 +76,11 @@ def _is_prefix(value: str) -> bool:
     return re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", value) is not None
 
 
+def _is_socket_path(value: str) -> bool:
+    """The system has room for 107 bytes (unix(7))."""
+    return len(value.encode()) <= 100 and "\0" not in value
+
+
 def _is_origin(value: str) -> bool:
     """Only the host of an Origin is compared, so anything more would never match."""
     return re.fullmatch(r"[^\s/:?#@]+|[0-9a-f:]*::[0-9a-f:]*", value) is not None
@@ -94,7 +99,10 @@ SERVER = Table(
         "drain": duration(0, _HOUR),
         "shutdown_timeout": duration(0, _HOUR),
         "recovery_linger": duration(0, _DAY),
+        "unix_socket": text("empty or a path of at most 100 bytes", _is_socket_path),
+        "unix_socket_mode": text('permissions as chmod takes them, such as "660"', re.compile(r"[0-7]{3}").fullmatch),
         "trusted_proxies": networks(),
+        "proxy_protocol": flag(),
         "activity_timeout": duration(1, _HOUR, whole_seconds=True),
         "pong_timeout": duration(1, _HOUR),
         "handshake_timeout": duration(0.1, 10 * _MINUTE),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from ssl import SSLContext
-from typing import Any, cast
+from typing import cast
 
 from gateway.node import Node
 from gateway.ports import Clock
@@ -15,11 +16,15 @@ from gateway.transport.commons import Commons
 from gateway.transport.compressed import CompressedConnection
 from gateway.transport.connection import Connection
 from gateway.transport.deflate import Deflation
-from gateway.transport.remote import Network, is_secure, remote_ip
+from gateway.transport.place import BACKLOG, UnixPlace, tcp_sockets
+from gateway.transport.porch import Gatekeeper
+from gateway.transport.remote import UNIX, Network, is_secure, remote_ip
 from gateway.transport.wheel import OFF
 
-#: A restart brings everybody back at once; the kernel cuts this down to what it allows (`somaxconn`).
-_BACKLOG = 16_384
+_logger = logging.getLogger("rawpush.gateway")
+
+#: Seconds between two lines in the log that say that newcomers are turned away.
+_COMPLAINT_S = 60.0
 
 #: The message limit of those who will be refused anyway.
 _NO_APP_LIMIT = 65_536
@@ -34,7 +39,8 @@ class Front:
     `http` makes the protocol that takes over a socket whose first request is no WebSocket upgrade; what becomes of the
     socket is that protocol's affair then. Sizes are in bytes, times in seconds: `request_timeout_s` is for a whole request
     head, `close_timeout_s` for the end of a connection once it has been decided. `tick_s` is how coarse time is.
-    `deflation` None: no compression.
+    `deflation` None: no compression. `proxy_protocol`: connections from the trusted proxies begin with a header of the PROXY
+    protocol. `descriptors`: newcomers are turned away when the process has so many files open; None: never.
     """
 
     def __init__(
@@ -52,6 +58,8 @@ class Front:
         buffer_limit: int = 1 << 20,
         max_head: int = 16_384,
         deflation: Deflation | None = None,
+        proxy_protocol: bool = False,
+        descriptors: int | None = None,
         tick_s: float | None = None,
     ) -> None:
         """To be called on the event loop."""
@@ -63,6 +71,11 @@ class Front:
         self.trusted_proxies = tuple(trusted_proxies)
         self.max_head = max_head
         self.is_closed = False
+        #: no newcomer may have a descriptor from here on
+        self.ceiling = descriptors
+        self._proxy_protocol = proxy_protocol
+        self._turned_away = 0
+        self._complained_at = -_COMPLAINT_S
         self.commons = Commons(
             node=node,
             loop=asyncio.get_running_loop(),
@@ -77,29 +90,80 @@ class Front:
         self._clock = clock
         self._handshake_timeout_s = request_timeout_s
         self._shutdown_timeout_s = close_timeout_s
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | Gatekeeper] = []
+        self._unix_places: list[UnixPlace] = []
+        self._moves: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick_at = clock.monotonic() + self.tick_s
 
     async def listen(self, host: str, port: int, ssl: SSLContext | None = None, *, inherited: socket.socket | None = None) -> int:
         """Take connections on one more port from now on; returns it, which is of interest if `port` was 0.
 
-        An `inherited` socket listens already; host and port are then of no interest. Raises OSError if the port cannot be had.
+        "::" means all addresses, of IPv4 as well; a name means all of its addresses. An `inherited` socket listens already; host
+        and port are then of no interest. Raises OSError if the port cannot be had.
         """
+        sockets = [inherited] if inherited is not None else await asyncio.to_thread(tcp_sockets, host, port)
+        for one in sockets:
+            await self._serve(one, ssl)
+        return int(sockets[0].getsockname()[1])
+
+    async def listen_unix(self, path: str, mode: int = 0o600) -> None:
+        """Take connections on a Unix socket too; `mode` are the permissions of its file, which goes with the port.
+
+        Whoever connects there is trusted as a proxy. Raises OSError if the path cannot be had; see `UnixPlace`.
+        """
+        place = UnixPlace(path, mode)
+        self._unix_places.append(place)
+        await self._serve(place.socket, None)
+
+    async def _serve(self, listening: socket.socket, ssl: SSLContext | None) -> None:
         loop = self.commons.loop
-        where: dict[str, Any] = {"host": host, "port": port} if inherited is None else {"sock": inherited}
-        server = await loop.create_server(
-            lambda: Door(self),
-            **where,
-            ssl=ssl,
-            backlog=_BACKLOG,
-            ssl_handshake_timeout=None if ssl is None else self._handshake_timeout_s,
-            ssl_shutdown_timeout=None if ssl is None else self._shutdown_timeout_s,
-        )
-        self._servers.append(server)
+        if self._proxy_protocol:
+            self._servers.append(Gatekeeper(self, listening, ssl))
+        elif listening.family == socket.AF_UNIX:
+            self._servers.append(await loop.create_unix_server(lambda: Door(self, UNIX), sock=listening, backlog=BACKLOG))
+        else:
+            server = await loop.create_server(
+                lambda: Door(self),
+                sock=listening,
+                ssl=ssl,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=None if ssl is None else self._handshake_timeout_s,
+                ssl_shutdown_timeout=None if ssl is None else self._shutdown_timeout_s,
+            )
+            self._servers.append(server)
         if self._timer is None:
             self._timer = loop.call_later(self.tick_s, self._on_timer)
-        return int(server.sockets[0].getsockname()[1])
+
+    def take_over(self, raw: socket.socket, peer: str, ssl: SSLContext | None) -> None:
+        """Let in a socket that was accepted elsewhere; `peer` is whose it is."""
+        move = self.commons.loop.create_task(self._move(raw, peer, ssl), name="take over a socket")
+        self._moves.add(move)
+        move.add_done_callback(self._moves.discard)
+
+    async def _move(self, raw: socket.socket, peer: str, ssl: SSLContext | None) -> None:
+        try:
+            await self.commons.loop.connect_accepted_socket(
+                lambda: Door(self, peer),
+                raw,
+                ssl=ssl,
+                ssl_handshake_timeout=None if ssl is None else self._handshake_timeout_s,
+                ssl_shutdown_timeout=None if ssl is None else self._shutdown_timeout_s,
+            )
+        except OSError:
+            # Whoever breaks off the TLS handshake, or is too slow with it: ssl.SSLError and TimeoutError are among these.
+            raw.close()
+
+    def turned_away(self) -> None:
+        """Count somebody who could not be let in for want of descriptors, and say so now and then."""
+        self._turned_away += 1
+        now = self.commons.loop.time()
+        if now - self._complained_at >= _COMPLAINT_S:
+            self._complained_at = now
+            _logger.warning(
+                "newcomers are turned away: nearly as many files are open as may be (ulimit -n, LimitNOFILE=); so far: %d",
+                self._turned_away,
+            )
 
     def take_back(self, transport: asyncio.Transport, data: bytes) -> None:
         """Treat a connection that was handed to `http` as one that has just come and sent `data`, which begins a request."""
@@ -114,6 +178,9 @@ class Front:
         for server in self._servers:
             server.close()
         self._servers.clear()
+        for place in self._unix_places:
+            place.remove()
+        self._unix_places.clear()
 
     async def close(self) -> None:
         """Stop listening, cut whatever is left on the WebSocket side, and return when the node has been told of it all.
@@ -125,6 +192,9 @@ class Front:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for move in self._moves:
+            move.cancel()
+        await asyncio.gather(*self._moves, return_exceptions=True)
         if self.commons.wheel:
             self.commons.gone = self.commons.gone or asyncio.Event()
             for rider in list(self.commons.wheel):
@@ -153,10 +223,12 @@ class Front:
 class Door(asyncio.Protocol):
     """The first protocol on each socket: reads the head of a request, within bounds of size and total time."""
 
-    __slots__ = ("_front", "_head", "_is_refused", "_transport", "spoke")
+    __slots__ = ("_front", "_head", "_is_refused", "_peer", "_transport", "spoke")
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, peer: str | None = None) -> None:
+        """`peer` None: whoever the other end of the socket is."""
         self.spoke = OFF
+        self._peer = peer
         self._front = front
         self._head = b""
         self._is_refused = False
@@ -167,6 +239,12 @@ class Door(asyncio.Protocol):
         # cast, not checked: uvloop's transports are transports without inheriting from asyncio's
         self._transport = transport = cast(asyncio.Transport, transport)
         if self._front.is_closed:  # it was accepted just before the port closed
+            transport.abort()
+            return
+        # The system gives out the lowest number that is free, so the number tells how many are taken.
+        ceiling = self._front.ceiling
+        if ceiling is not None and transport.get_extra_info("socket").fileno() >= ceiling:
+            self._front.turned_away()
             transport.abort()
             return
         self._front.commons.wheel.put(self, self._front.commons.request_beats)
@@ -249,8 +327,10 @@ class Door(asyncio.Protocol):
         is_compressed: bool = False,
     ) -> None:
         transport, front = self._leave(), self._front
-        name = transport.get_extra_info("peername")
-        peer = name[0] if name else ""
+        peer = self._peer
+        if peer is None:
+            name = transport.get_extra_info("peername")
+            peer = name[0] if name else ""
         has_tls = transport.get_extra_info("sslcontext") is not None
         address = remote_ip(peer, fields.get(b"x-forwarded-for"), front.trusted_proxies)
         secure = is_secure(peer, has_tls, fields.get(b"x-forwarded-proto"), front.trusted_proxies)

@@ -8,6 +8,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Network = IPv4Network | IPv6Network
 _Address = IPv4Address | IPv6Address
 
+#: The peer of a Unix socket: whoever the file's permissions let in, so a proxy of this machine, and trusted.
+UNIX = "unix"
+
 
 def remote_ip(peer: str, forwarded_for: bytes | None, trusted: Sequence[Network]) -> str:
     """Return the client's address.
@@ -16,26 +19,25 @@ def remote_ip(peer: str, forwarded_for: bytes | None, trusted: Sequence[Network]
     lines joined by commas. The header counts only if the peer is a trusted proxy: then the right-most entry that is not
     itself one. Everything to the left of it may be forged. An entry that is no address ends the search: the peer it is.
     """
-    if not trusted:
+    if not trusted and peer != UNIX:
         # The usual case pays for no parsing.
         return peer.removeprefix("::ffff:").partition("%")[0] if ":" in peer else peer
     near = _parse(peer)
-    if near is None:
-        return peer
-    if not forwarded_for or not _is_trusted(near, trusted):
-        return str(near)
-    far = near
+    nearest = peer if near is None else str(near)
+    if not forwarded_for or not is_trusted_peer(peer, trusted):
+        return nearest
+    far = nearest
     for entry in reversed(forwarded_for.split(b",")):
         entry = entry.strip(b" \t")
         if not entry:
             continue
         address = _parse(_without_port(entry.decode("latin-1")))
         if address is None:
-            return str(near)
-        far = address
+            return nearest
+        far = str(address)
         if not _is_trusted(address, trusted):
             break
-    return str(far)
+    return far
 
 
 def is_secure(peer: str, has_tls: bool, forwarded_proto: bytes | None, trusted: Sequence[Network]) -> bool:
@@ -44,12 +46,17 @@ def is_secure(peer: str, has_tls: bool, forwarded_proto: bytes | None, trusted: 
     `has_tls`: the socket's is. `forwarded_proto` (`X-Forwarded-Proto`) counts only if the peer is a trusted proxy; of several
     values the last is the word of the nearest one.
     """
-    if not forwarded_proto or not trusted:
-        return has_tls
-    near = _parse(peer)
-    if near is None or not _is_trusted(near, trusted):
+    if not forwarded_proto or not is_trusted_peer(peer, trusted):
         return has_tls
     return forwarded_proto.rpartition(b",")[2].strip(b" \t").lower() == b"https"
+
+
+def is_trusted_peer(peer: str, trusted: Sequence[Network]) -> bool:
+    """Tell whether the other end of a socket is a proxy whose word about its client counts."""
+    if peer == UNIX:
+        return True
+    near = _parse(peer) if trusted else None
+    return near is not None and _is_trusted(near, trusted)
 
 
 def _is_trusted(address: _Address, trusted: Sequence[Network]) -> bool:
