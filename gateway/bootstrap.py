@@ -15,11 +15,9 @@ import random
 import secrets
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from ipaddress import ip_network
 from pathlib import Path
 
 import uvloop
@@ -40,6 +38,7 @@ from gateway.delivery.address import AddressRules
 from gateway.delivery.pool import Pool
 from gateway.delivery.sender import HttpSender
 from gateway.desk import Desk
+from gateway.entrance import Entrance
 from gateway.node import Node
 from gateway.outbox.memory import MemoryOutbox
 from gateway.outbox.sqlite import SqliteOutbox
@@ -48,8 +47,7 @@ from gateway.recorder import Recorder
 from gateway.reload import Reloader
 from gateway.telemetry import JsonFormatter, Telemetry, TextFormatter
 from gateway.transport.activation import inherited
-from gateway.transport.deflate import Deflation
-from gateway.transport.front import Front
+from gateway.transport.descriptor import raise_limit
 
 USER_AGENT = f"RawPush/{__version__}"
 
@@ -104,7 +102,7 @@ class Gateway:
         self.desk: Desk | None = None
         self._recorder: Recorder | None = None
         self._site: Site | None = None
-        self._front: Front | None = None
+        self._entrance: Entrance | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._parting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -161,22 +159,8 @@ class Gateway:
             activity_timeout_s=round(server.activity_timeout_s),
         )
         self._site = Site(node=self.node, desk=desk, clock=self._clock, path_prefix=server.path_prefix)
-        self._front = Front(
-            node=self.node,
-            clock=self._clock,
-            http=self._site.protocol,
-            path_prefix=server.path_prefix,
-            trusted_proxies=[ip_network(network, strict=False) for network in server.trusted_proxies],
-            activity_timeout_s=server.activity_timeout_s,
-            pong_timeout_s=server.pong_timeout_s,
-            request_timeout_s=server.handshake_timeout_s,
-            buffer_limit=server.send_buffer,
-            deflation=Deflation(window_bits=server.compression_window, least=server.compression_min)
-            if server.compression
-            else None,
-            proxy_protocol=server.proxy_protocol,
-        )
-        self._site.take_back = self._front.take_back
+        self._entrance = Entrance(server, node=self.node, clock=self._clock, http=self._site.protocol, telemetry=self.telemetry)
+        self._site.take_back = self._entrance.front.take_back
         self._pool.configure(endpoints)
         for endpoint in endpoints:
             for attempt in await self._outbox.attempts(endpoint.key, limit=1):
@@ -198,12 +182,7 @@ class Gateway:
         if config.admin.enabled:
             self._admin = self._make_admin(self.node, self.desk, self._recorder)
             self.admin_port = await self._admin.listen(config.admin.port)
-        tls = _tls(config)
-        sockets: list[socket.socket | None] = [*inherited(os.environ, os.getpid())]
-        for one in sockets or [None]:
-            self.port = await self._front.listen(server.host, server.port, tls, inherited=one)
-        if server.unix_socket:
-            await self._front.listen_unix(server.unix_socket, int(server.unix_socket_mode, 8))
+        self.port = await self._entrance.open(inherited(os.environ, os.getpid()))
 
     def _make_admin(self, node: Node, desk: Desk, recorder: Recorder) -> AdminSite:
         sources = Sources(
@@ -236,13 +215,15 @@ class Gateway:
         """Take over the apps and endpoints of another configuration without dropping a connection of an app that stays.
 
         An app that is gone sends its connections home; an endpoint that is gone leaves its backlog as dead letters.
-        Whatever else differs takes effect at the next start, and the log says so. Raises RequestError or OSError where the
-        outbox cannot be written; it can be repeated then, with the same configuration or another one.
+        The certificate is read again, also from other files. Whatever else differs takes effect at the next start, and the
+        log says so. Raises RequestError or OSError where the outbox cannot be written; it can be repeated then, with the same
+        configuration or another one.
         """
         async with self._reloading:
-            if self.node is None or self._recorder is None or self._stopping is not None:
+            if self.node is None or self._recorder is None or self._entrance is None or self._stopping is not None:
                 return
             old = self.config
+            is_renewed = self._entrance.renew(config.server.tls)
             # Whatever cannot be written now could not be told to those who leave either.
             await self._recorder.committed()
             staying = {entry.app.id for entry in config.apps}
@@ -259,7 +240,8 @@ class Gateway:
             # What happened during the farewell was still due to the endpoints that are gone; nothing after this is.
             await self._recorder.committed()
             await self._abandon(gone)
-            self.config = replace(old, apps=config.apps)
+            server = replace(old.server, tls=config.server.tls) if is_renewed else old.server
+            self.config = replace(old, apps=config.apps, server=server)
             for section in self._differing(config):
                 self.telemetry.note(logging.WARNING, "a changed section takes effect at the next start", section=section)
             self.telemetry.note(logging.INFO, "reloaded", apps=len(config.apps), endpoints=len(endpoints))
@@ -296,7 +278,7 @@ class Gateway:
         server = self.config.server
         whole_s = server.shutdown_timeout_s
         deadline = self._clock.monotonic() + whole_s
-        if self.node is not None and self._front is not None and self._recorder is not None and self._site is not None:
+        if self.node is not None and self._entrance is not None and self._recorder is not None and self._site is not None:
             self.telemetry.note(logging.INFO, "shutting down", connections=sum(self.node.connections().values()))
             spread_s = min(server.drain_s, whole_s * _DRAIN_SHARE)
             patience_s = min(1.0, whole_s * _PATIENCE_SHARE)
@@ -307,11 +289,11 @@ class Gateway:
                     await self.node.drain(spread_s)
             except TimeoutError:
                 self.telemetry.note(logging.WARNING, "some peers did not answer the close; cut off")
-            self._front.stop_listening()
+            self._entrance.stop_listening()
             if self.desk is not None:
                 self.desk.stop()
             await self._site.stop(patience_s)
-            await self._front.close()
+            await self._entrance.close()
             if self._ticking is not None:
                 self._ticking.cancel()
                 await asyncio.gather(self._ticking, return_exceptions=True)
@@ -360,7 +342,9 @@ def serve(
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
     async def run() -> int:
+        before, files = raise_limit()
         gateway = Gateway(config, load=load)
+        gateway.telemetry.note(logging.INFO, "open files", limit=files, raised_from=before if before != files else None)
         stop = asyncio.Event()
         hang_up = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -424,12 +408,3 @@ def _outbox(config: Config, dropped: Callable[[str, int, int, int], None]) -> Me
         max_size=settings.max_size,
         retention_s=settings.retention_s,
     )
-
-
-def _tls(config: Config) -> ssl.SSLContext | None:
-    tls = config.server.tls
-    if tls is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tls.cert, tls.key)
-    return context

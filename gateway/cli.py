@@ -267,9 +267,10 @@ def hints(config: Config) -> Iterator[str]:
             parts = urlsplit(endpoint.url)
             if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
                 yield f'webhook "{printable(endpoint.name)}" is sent over http: signed, but readable on the way'
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The gateway takes all that it is allowed to take.
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files != resource.RLIM_INFINITY and files < _FEW_FILES:
-        yield f"the limit of open files is {files}, and every connection takes one; raise it (ulimit -n, LimitNOFILE=)"
+        yield f"the limit of open files is {files}, and every connection takes one; raise it (ulimit -Hn, LimitNOFILE=)"
 
 
 def _bracketed(host: str) -> str:

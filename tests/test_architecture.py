@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "bulletin": {"core", "ports", "recorder", "tenant"},
     "user": {"core", "ports", "recorder", "sweep", "tenant"},
     "node": {"core", "ports", "telemetry", "recorder", "sweep", "tenant", "bulletin", "user"},
+    "entrance": {"config", "ports", "node", "telemetry", "transport"},
     "transport": {"core", "ports", "node", "telemetry"},
     "desk": {"core", "ports", "telemetry"},
     "api": {"core", "ports", "node", "desk", "telemetry"},

@@ -6,6 +6,7 @@ may be written as `env:NAME` or `file:PATH`; `RAWPUSH_SECTION__SETTING` override
 
 from __future__ import annotations
 
+from gateway.config.certificate import check_pair, expiry
 from gateway.config.kind import is_loopback, printable, shown_duration
 from gateway.config.reader import ConfigError, Problem, Resolved, Row, load, load_admin, resolve
 from gateway.config.record import Admin, AppEntry, Config, DeliverySettings, Log, OutboxSettings, Server, Tls
@@ -24,6 +25,8 @@ __all__ = [
     "Row",
     "Server",
     "Tls",
+    "check_pair",
+    "expiry",
     "is_loopback",
     "load",
     "load_admin",

@@ -68,6 +68,17 @@ def _check_match(cert: str, key: str) -> list[tuple[str, str]]:
     return []
 
 
+def expiry(cert: str) -> datetime:
+    """Return until when a certificate chain is valid that `check_pair` found nothing wrong with: its first certificate is.
+
+    Raises OSError or ValueError if it has been changed meanwhile.
+    """
+    first = _PEM.search(Path(cert).read_text("ascii"))
+    if first is None:
+        raise ValueError(f"{cert} holds no certificate in PEM form")
+    return validity(ssl.PEM_cert_to_DER_cert(first[0]))[1]
+
+
 def validity(der: bytes) -> tuple[datetime, datetime]:
     """Return from when to when a certificate is valid (RFC 5280, section 4.1).
 

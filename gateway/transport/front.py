@@ -161,7 +161,7 @@ class Front:
         if now - self._complained_at >= _COMPLAINT_S:
             self._complained_at = now
             _logger.warning(
-                "newcomers are turned away: nearly as many files are open as may be (ulimit -n, LimitNOFILE=); so far: %d",
+                "newcomers are turned away: nearly as many files are open as may be (ulimit -Hn, LimitNOFILE=); so far: %d",
                 self._turned_away,
             )
 
