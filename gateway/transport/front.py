@@ -74,6 +74,9 @@ class Front:
         #: no newcomer may have a descriptor from here on
         self.ceiling = descriptors
         self._proxy_protocol = proxy_protocol
+        #: whose the sockets are that were handed to `http`, where not simply the other end's; by descriptor, which
+        #: `http` keeps open as long as it may give the connection back
+        self.peers: dict[int, str] = {}
         self._turned_away = 0
         self._complained_at = -_COMPLAINT_S
         self.commons = Commons(
@@ -167,7 +170,7 @@ class Front:
 
     def take_back(self, transport: asyncio.Transport, data: bytes) -> None:
         """Treat a connection that was handed to `http` as one that has just come and sent `data`, which begins a request."""
-        door = Door(self)
+        door = Door(self, self.peers.get(transport.get_extra_info("socket").fileno()))
         transport.set_protocol(door)
         door.connection_made(transport)
         if not self.is_closed:
@@ -343,6 +346,10 @@ class Door(asyncio.Protocol):
 
     def _hand_over(self) -> None:
         transport, head = self._leave(), self._head
+        if self._peer is not None:
+            self._front.peers[transport.get_extra_info("socket").fileno()] = self._peer
+        elif self._front.peers:  # a former owner of the same number
+            self._front.peers.pop(transport.get_extra_info("socket").fileno(), None)
         protocol = self._front.http()
         protocol.connection_made(transport)
         transport.set_protocol(protocol)

@@ -18,6 +18,7 @@ import pytest
 
 from gateway.transport import porch
 from tests.device.front_kit import GREETING, TEXT, House, Peer, house, on_both_loops, request, tls_contexts
+from tests.device.test_front import Borrower
 
 TRUSTED = [ip_network("127.0.0.0/8")]
 LINE = b"PROXY TCP4 203.0.113.9 192.0.2.1 56324 443\r\n"
@@ -232,3 +233,31 @@ async def test_on_a_unix_socket_it_is_required_too(tmp_path: Path) -> None:
             home.peers.append(peer)
             peer.writer.write(header + request())
             assert await greeted(home, peer) == client
+
+
+@on_both_loops
+async def test_it_is_still_known_when_the_http_side_gives_a_connection_back(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext], tmp_path: Path
+) -> None:
+    homes: list[House] = []
+
+    async def asked(peer: Peer, home: House) -> str:
+        home.peers.append(peer)
+        peer.writer.write(b"GET /x HTTP/1.1\r\n\r\n")
+        await peer.head()
+        peer.writer.write(request())
+        return await greeted(home, peer)
+
+    for context in (None, tls[0]):
+        async with proxied(http=lambda: Borrower(homes[-1]), tls=context) as home:
+            homes.append(home)
+            peer = await home.dial()
+            peer.writer.write(LINE)
+            if context is not None:
+                await peer.writer.start_tls(tls[1], server_hostname="localhost")
+            assert await asked(peer, home) == "203.0.113.9"
+    async with house(http=lambda: Borrower(homes[-1])) as home:
+        homes.append(home)
+        await home.front.listen_unix(str(tmp_path / "s"))
+        peer = Peer(*await asyncio.open_unix_connection(tmp_path / "s"))
+        assert await asked(peer, home) == "unix"
