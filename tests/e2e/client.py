@@ -173,11 +173,19 @@ class Backend:
     """An application's backend, as far as it calls the HTTP API; use it as an async context."""
 
     def __init__(
-        self, port: int, app_id: str = APP_ID, key: str = KEY, secret: str = SECRET, *, ssl: SSLContext | None = None
+        self,
+        port: int,
+        app_id: str = APP_ID,
+        key: str = KEY,
+        secret: str = SECRET,
+        *,
+        ssl: SSLContext | None = None,
+        prefix: str = "",
     ) -> None:
-        """With `ssl`, speak TLS and trust whom it trusts."""
+        """With `ssl`, speak TLS and trust whom it trusts; `prefix` is where the API is mounted."""
         self.base = f"http{'s' if ssl else ''}://127.0.0.1:{port}"
-        self.path = f"/apps/{app_id}"
+        self.prefix = prefix
+        self.path = f"{prefix}/apps/{app_id}"
         self.key = key
         self.secret = secret
         connector = aiohttp.TCPConnector(ssl=ssl or True)
@@ -201,7 +209,7 @@ class Backend:
         async with self._session.request(method, url, data=body or None, headers=headers) as answer:
             text = await answer.text()
             headers = {name.lower(): value for name, value in answer.headers.items()}
-            contract.check(method, self.path + path, answer.status, headers, json.loads(text))
+            contract.check(method, self.path + path, answer.status, headers, json.loads(text), self.prefix)
             return answer.status, json.loads(text), headers
 
     async def publish(self, channels: str | list[str], name: str, data: str = "{}", **more: object) -> int:

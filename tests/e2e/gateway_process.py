@@ -58,6 +58,7 @@ class GatewayProcess:
         self.config = config
         self.port = port
         self._root = root
+        self._files: tuple[int, int] | None = None
         self.lines: list[str] = []
         #: what the process gets beside the usual three
         self.descriptors: tuple[int, ...] = ()
@@ -66,8 +67,10 @@ class GatewayProcess:
         self._changed = asyncio.Event()
 
     @classmethod
-    async def start(cls, folder: Path, settings: Mapping[str, Any], port: int = 0) -> GatewayProcess:
-        """Write the file, start the process and wait until it says it is ready."""
+    async def start(
+        cls, folder: Path, settings: Mapping[str, Any], port: int = 0, files: tuple[int, int] | None = None
+    ) -> GatewayProcess:
+        """Write the file, start the process and wait until it says it is ready; `files`: limits of open files, soft and hard."""
         port = port or free_port()
         server = {
             "host": "127.0.0.1",
@@ -80,6 +83,7 @@ class GatewayProcess:
         }
         defaults = {"outbox": {"mode": "memory"}, "admin": {"port": 0}}
         gateway = cls(_write(folder, {**defaults, **settings, "server": server}), port)
+        gateway._files = files
         await gateway.run()
         try:
             await gateway.wait_for_line(lambda line: "ready" in line.lower())
@@ -94,7 +98,10 @@ class GatewayProcess:
 
     async def run(self) -> None:
         """Start the process, without waiting for anything."""
+        # prlimit and not a callable between fork and exec, which may hang in a process with threads.
+        limit = [] if self._files is None else ["prlimit", f"--nofile={self._files[0]}:{self._files[1]}"]
         self._process = await asyncio.create_subprocess_exec(
+            *limit,
             *self.command(),
             cwd=self._root,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
