@@ -20,6 +20,7 @@ from gateway import ports
 from gateway.core.error import Code
 from gateway.transport.commons import Commons
 from gateway.transport.connection import Connection
+from gateway.transport.deflate import Deflation
 from gateway.transport.parser import Parser
 from tests.conformance.connection_suite import ConnectionSuite, Line
 from tests.device.front_kit import (
@@ -690,7 +691,7 @@ class FakeLoop:
             callback()
 
 
-def alone() -> tuple[FakeNode, Connection, FakeTransport, FakeLoop]:
+def alone(kind: type[Connection] | None = None) -> tuple[FakeNode, Connection, FakeTransport, FakeLoop]:
     """Return an open connection that touches no socket."""
     node, loop, transport = FakeNode(), FakeLoop(), FakeTransport()
     commons = Commons(
@@ -702,8 +703,9 @@ def alone() -> tuple[FakeNode, Connection, FakeTransport, FakeLoop]:
         request_timeout_s=10,
         close_timeout_s=5,
         buffer_limit=1 << 20,
+        deflation=Deflation(window_bits=12, least=64),
     )
-    connection = Connection(commons, transport, LIMIT)  # type: ignore[arg-type]
+    connection = (kind or Connection)(commons, transport, LIMIT)  # type: ignore[arg-type]
     handshake = type("Handshake", (), {"key": "key"})()
     connection.open(b"101", handshake, b"")
     loop.turn()
