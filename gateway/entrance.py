@@ -30,7 +30,7 @@ class Entrance:
         self._server = server
         self._certificate: Certificate | None = None
         if server.tls is not None:
-            self._certificate = Certificate(server.tls.cert, server.tls.key, check=_check, expiry=expiry, note=telemetry.note)
+            self._certificate = Certificate(server.tls.cert, server.tls.key, check=_check, expiry=expiry, telemetry=telemetry)
         self._telemetry = telemetry
         deflation = Deflation(window_bits=server.compression_window, least=server.compression_min)
         self.front = Front(

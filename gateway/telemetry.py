@@ -69,6 +69,8 @@ class Telemetry:
         self.attempts: Counter[tuple[str, str]] = Counter()  # by endpoint and `2xx`, `4xx`, ..., or the stage it failed at
         self.attempt_s: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(ATTEMPT_BOUNDS_S))  # by endpoint
         self.dead_letters: Counter[str] = Counter()  # by endpoint
+        #: when the certificate that is served ends, in Unix seconds; None: TLS is left to a proxy
+        self.certificate_expires_at: float | None = None
         # what connections that are over have carried; live ones know it themselves, so that sending counts once
         self.ended_received_bytes = 0
         self.ended_sent_frames = 0

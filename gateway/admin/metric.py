@@ -127,6 +127,11 @@ def _channels(view: View) -> Iterator[Value]:
     return (((app_id,), tenant.hub.channels) for app_id, tenant in view.sources.node.tenants.items())
 
 
+def _certificate(view: View) -> Iterable[Value]:
+    end = view.telemetry.certificate_expires_at
+    return [] if end is None else [((), end)]
+
+
 def _attempts(view: View) -> Iterator[Value]:
     return (((*_split(key), outcome), count) for (key, outcome), count in view.telemetry.attempts.items())
 
@@ -160,6 +165,13 @@ FAMILIES = (
         "1 while new work is accepted, as /readyz says.",
         (),
         _one(lambda view: not view.sources.node.why_not_ready()),
+    ),
+    Family(
+        "gauge",
+        "rawpush_certificate_expires_timestamp_seconds",
+        "When the certificate that is served expires; absent where the gateway speaks no TLS.",
+        (),
+        _certificate,
     ),
     # connections
     Family("gauge", "rawpush_connections", "Open connections.", ("app",), _connections),

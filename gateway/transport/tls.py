@@ -13,6 +13,8 @@ import ssl
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
+from gateway.telemetry import Telemetry
+
 #: Seconds between two looks at the files. A change counts when it has stood for two looks: certificate and key are two files.
 LOOK_S = 2.0
 
@@ -30,16 +32,16 @@ class Certificate:
         *,
         check: Callable[[str, str], Sequence[str]],
         expiry: Callable[[str], datetime],
-        note: Callable[..., None],
+        telemetry: Telemetry,
     ) -> None:
-        """`check` returns what is wrong with a pair, `expiry` the end of a certificate, `note` logs (level, sentence, fields).
+        """`check` returns what is wrong with a pair, `expiry` the end of a certificate.
 
         Raises OSError (ssl.SSLError is one) if the pair cannot be used.
         """
         self._files = (cert, key)
         self._check = check
         self._expiry = expiry
-        self._note = note
+        self._telemetry = telemetry
         self._loaded = self._seen = self._refused = _look(self._files)
         self._timer: asyncio.TimerHandle | None = None
         #: to listen with
@@ -47,11 +49,6 @@ class Certificate:
         # Asked in each handshake, whether the client names a server or not.
         self.context.sni_callback = self._choose
         self._tell()
-
-    @property
-    def expires_at(self) -> datetime:
-        """Return the end of what is served now."""
-        return self._expires_at
 
     def watch(self) -> None:
         """Look at the files from now on, until `stop`."""
@@ -80,7 +77,8 @@ class Certificate:
                 problems.append(str(error))
         if problems:
             self._refused = seen
-            self._note(logging.ERROR, "the certificate was not renewed, the old one is served on", why="; ".join(problems))
+            why = "; ".join(problems)
+            self._telemetry.note(logging.ERROR, "the certificate was not renewed, the old one is served on", why=why)
             return False
         self._files = (cert, key)
         self._loaded = self._seen = seen
@@ -88,10 +86,10 @@ class Certificate:
         return True
 
     def _tell(self) -> None:
-        self._expires_at = self._expiry(self._files[0])
-        is_late = self._expires_at - datetime.now(UTC) < _SOON
-        level = logging.WARNING if is_late else logging.INFO
-        self._note(level, "serving a certificate", file=self._files[0], expires=f"{self._expires_at:%Y-%m-%dT%H:%M:%SZ}")
+        end = self._expiry(self._files[0])
+        self._telemetry.certificate_expires_at = end.timestamp()
+        level = logging.WARNING if end - datetime.now(UTC) < _SOON else logging.INFO
+        self._telemetry.note(level, "serving a certificate", file=self._files[0], expires=f"{end:%Y-%m-%dT%H:%M:%SZ}")
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, context: ssl.SSLContext) -> None:
         if self._current is not context:

@@ -58,6 +58,7 @@ async def busy() -> House:
         one = request(endpoint(), (delivery,))
         house.telemetry.attempted(endpoint(), house.kit.settlement(one.id, (delivery,), 1, state, outcome))
     house.recorder.dropped_deliveries["740213/backend"] += 4
+    house.telemetry.certificate_expires_at = 1_800_000_000.5
     house.outbox.dead_letters_dropped["740213/backend"] += 5
     house.sources.pulse.beat(house.clock.monotonic(), 0.02)
     await house.recorder.committed()
@@ -81,6 +82,12 @@ async def test_both_formats_are_read_by_the_official_parsers(accept: str) -> Non
     await house.recorder.stop(1)
 
 
+async def test_without_tls_there_is_no_certificate_to_expire() -> None:
+    house = House()
+    families = await scrape(house)
+    assert families["rawpush_certificate_expires_timestamp_seconds"].samples == []
+
+
 async def test_they_say_what_is_so() -> None:
     house = await busy()
     families = await scrape(house)
@@ -88,6 +95,7 @@ async def test_they_say_what_is_so() -> None:
     for sample, labels, expected in (
         ("rawpush_build_info", {"version": "1.2.3"}, 1),
         ("rawpush_ready", {}, 1),
+        ("rawpush_certificate_expires_timestamp_seconds", {}, 1_800_000_000.5),
         ("rawpush_connections", {"app": "740213"}, 1),
         ("rawpush_connections", {"app": "740215"}, 0),
         ("rawpush_connections_opened_total", {}, 2),
