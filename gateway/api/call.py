@@ -9,10 +9,11 @@ import orjson
 from aiohttp import web
 
 from gateway.core.app import App
-from gateway.core.auth import Parameters
+from gateway.core.auth import Parameters, spellings, verify_request
 from gateway.core.error import RequestError
 from gateway.desk import Desk
 from gateway.node import Node
+from gateway.ports import Clock
 
 #: seconds a client has for sending a body; without a bound, half a body would hold a connection for ever
 BODY_TIMEOUT_S = 30.0
@@ -67,15 +68,33 @@ async def read_body(request: web.BaseRequest, limit: int) -> bytes:
                 if content.total_bytes > limit:
                     raise _too_large(limit)
     except TimeoutError as error:
-        raise RequestError(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} seconds; send it again", "body") from error
+        raise too_late() from error
     except (ConnectionError, web.RequestPayloadError) as error:
         raise RequestError(400, "the body ended early, or one of its chunks is malformed", "body") from error
     return b"".join(chunks)
 
 
+def verified(app: App, method: str, path: str, prefix: str, query: str, body: bytes, clock: Clock) -> Parameters:
+    """Return the request's own parameters, if it is signed as it must be and the app is to be served.
+
+    `path` is as received, `prefix` where the API is mounted. Raises RequestError 401 and 403.
+    """
+    parameters = verify_request(
+        app, method=method, paths=spellings(path, prefix), query=query, body=body, now_s=clock.epoch_ms() / 1000
+    )
+    if not app.enabled:
+        raise RequestError(403, "the app is disabled: its setting enabled is false")
+    return parameters
+
+
 def waits_for_leave(request: web.BaseRequest) -> bool:
     """Return whether the client sends its body only once it is told to (RFC 9110 section 10.1.1)."""
     return request.headers.get("Expect", "").lower() == "100-continue"
+
+
+def too_late() -> RequestError:
+    """Return the refusal of a request whose body did not come in time."""
+    return RequestError(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} seconds; send it again", "body")
 
 
 def _too_large(limit: int) -> RequestError:

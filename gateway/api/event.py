@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable
 
 from gateway.api.call import Call
 from gateway.api.channel import counts
@@ -14,14 +14,26 @@ from gateway.core.publication import USER_CHANNEL, Publication, describe, parse_
 
 async def publish(call: Call) -> dict[str, object]:
     """Publish one event; answer `{}`, or `{"channels": {name: attributes}}` where `info` was asked for."""
+    publication, recorded = publish_now(call)
+    return await answer(call, publication, recorded)
+
+
+def publish_now(call: Call) -> tuple[Publication, Awaitable[None] | None]:
+    """Publish one event; return it, and what must be awaited before it may be answered for. Raises RequestError."""
     body: object = None
     try:
         body = call.json() if call.body else _from_query(call.parameters)
         publication = parse_event(body, call.app)
-        await _publish(call, [publication])
+        return publication, call.node.publish([publication])
     except RequestError as error:
         _reject(call, error, body)
         raise
+
+
+async def answer(call: Call, publication: Publication, recorded: Awaitable[None] | None) -> dict[str, object]:
+    """Return what is answered for an event of `publish_now`, once it is recorded."""
+    if recorded is not None:
+        await recorded
     if not publication.info:
         return {}
     return {"channels": dict(zip(publication.channels, await _attributes(call, publication), strict=True))}
@@ -33,19 +45,15 @@ async def publish_batch(call: Call) -> dict[str, object]:
     try:
         body = call.json() if call.body else {}
         publications = parse_batch(body, call.app)
-        await _publish(call, publications)
+        recorded = call.node.publish(publications)
     except RequestError as error:
         _reject(call, error, body)
         raise
+    if recorded is not None:
+        await recorded
     if not any(publication.info for publication in publications):
         return {}
     return {"batch": [(await _attributes(call, publication))[0] for publication in publications]}
-
-
-async def _publish(call: Call, publications: Sequence[Publication]) -> None:
-    recorded = call.node.publish(publications)
-    if recorded is not None:
-        await recorded
 
 
 async def _attributes(call: Call, publication: Publication) -> list[dict[str, object]]:

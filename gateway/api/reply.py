@@ -6,6 +6,7 @@ that have always the same answer here; that was half of what a publish cost.
 
 from __future__ import annotations
 
+import logging
 import time
 from email.utils import formatdate
 from functools import lru_cache
@@ -15,6 +16,8 @@ from aiohttp import HttpVersion10, web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.core.error import RequestError
+
+logger = logging.getLogger("rawpush.api")
 
 #: seconds until trying again makes sense, for refusals that pass by themselves
 _RETRY_AFTER = {429: "1", 503: "1"}
@@ -55,13 +58,38 @@ class Reply(web.StreamResponse):
         """Write it all; raises ConnectionError if the client is gone."""
         if self._writer is None:
             raise RuntimeError("a reply must be prepared before it is written")
+        await self._writer.write(self._finished())
+        # a client that sends and sends but does not read is made to wait
+        await self._writer.drain()
+
+    def whole(self) -> bytes:
+        """Return what answers a request of HTTP/1.1, other than HEAD, that did not ask for the connection's end."""
+        if self._is_last:
+            self._extra += "Connection: close\r\n"
+        return self._finished()
+
+    def _finished(self) -> bytes:
         head = (
             f"HTTP/1.1 {self.status} {self.reason}\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
             f"Content-Length: {len(self._answer)}\r\nDate: {_date(int(time.time()))}\r\n{self._extra}\r\n"
         ).encode("ascii")
-        await self._writer.write(head + self._answer if self._has_body else head)
-        # a client that sends and sends but does not read is made to wait
-        await self._writer.drain()
+        return head + self._answer if self._has_body else head
+
+
+def done() -> bytes:
+    """Return what `Reply(200, {}).whole()` does; most publishes are answered with it."""
+    return _done(int(time.time()))
+
+
+def failure(error: Exception, method: str, path: str) -> Reply:
+    """Return the reply to a request that ended with an error: a refusal, or a fault, which is logged."""
+    if isinstance(error, RequestError):
+        return refuse(error)
+    if isinstance(error, OSError):
+        logger.error("the outbox cannot be used", extra={"fields": {"error": str(error)}})
+        return refuse(RequestError(503, "the gateway cannot read or write its outbox now; its log says why"))
+    logger.error("a request failed", exc_info=error, extra={"fields": {"method": method, "path": path}})
+    return refuse(RequestError(500, "the gateway could not answer; its log says why"))
 
 
 def refuse(error: RequestError) -> Reply:
@@ -81,6 +109,11 @@ def refuse(error: RequestError) -> Reply:
 def wrong_method(allowed: str) -> Reply:
     """Return the reply to a method that a path does not know."""
     return Reply(405, {"error": f"this path takes {allowed}", "where": "method"}, Allow=allowed)
+
+
+@lru_cache(maxsize=1)
+def _done(second: int) -> bytes:
+    return Reply(200, {}).whole()
 
 
 @lru_cache(maxsize=1)

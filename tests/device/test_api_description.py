@@ -168,13 +168,13 @@ async def test_a_handler_looks_for_just_the_parameters_that_are_described(
     served: Served, kit: Kit, operation: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted: list[Noted] = []
-    verify = site.verify_request
+    verify = call.verify_request
 
     def note(*arguments: Any, **named: Any) -> Noted:
         noted.append(Noted(verify(*arguments, **named)))
         return noted[-1]
 
-    monkeypatch.setattr(site, "verify_request", note)
+    monkeypatch.setattr(call, "verify_request", note)
     answer = await served.ask(operation[0], target(operation, kit), body(operation))
     assert answer.status == 200, answer.json
     described = {one["name"] for one in contract.parameters(operation) if one["in"] == "query"}

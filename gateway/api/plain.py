@@ -1,0 +1,93 @@
+"""Plain requests: the few that can be read in one way only, and so need no parser that knows all of HTTP.
+
+Everything is refused here that any two readers of HTTP/1.1 could take differently, or that asks anything of a connection
+(RFC 9112 sections 2.2, 5, 6.3 and 11.2): a head that has not come whole, white space anywhere but where it must be, a
+header twice, a length that is not digits, transfer codings, expectations, upgrades. It is then for the full parser, which
+gets the very same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+#: bytes of a head, well below the bounds that the full parser has for a line and for a field
+_MOST_HEAD = 4_096
+#: bytes of a request with its body that `is_whole` looks at, well below the amount at which the full parser stops to take breath
+_MOST_WHOLE = 16_384
+
+#: nothing that is ever decoded, and no fragment
+_QUERY = rb"[A-Za-z0-9_.~=&%:,\[\]-]*"
+
+_ANY = re.compile(rb"(?:GET|POST|HEAD) /[A-Za-z0-9_.~/%:,@;-]*(?:\?" + _QUERY + rb")? HTTP/1\.1\r\n")
+_FIELD = re.compile(rb"([A-Za-z0-9-]+):([ -~]*)")
+_LENGTH = re.compile(rb"0|[1-9][0-9]{0,8}")
+
+#: they say how the rest is to be read, or what is to become of the connection
+_NOT_PLAIN = frozenset(
+    (b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"proxy-connection", b"te", b"trailer", b"http2-settings")
+)
+
+
+class Publish(NamedTuple):
+    """The head of a plain request to publish one event; the body is `length` bytes, at least one, from `start` on."""
+
+    path: str
+    app_id: str
+    query: str
+    length: int
+    start: int
+
+
+class Reader:
+    """Reads plain heads of requests to publish, at `prefix` or without it; `prefix` has no slash at its end."""
+
+    def __init__(self, prefix: str) -> None:
+        mount = re.escape(prefix.encode("utf-8", "surrogateescape"))
+        # Whatever is below the prefix is found there, even where it looks like a path without one.
+        start = rb"(?:%b|(?!%b/))" % (mount, mount) if mount else b""
+        self._line = re.compile(rb"POST (" + start + rb"/apps/([A-Za-z0-9_.~-]+)/events)\?(" + _QUERY + rb") HTTP/1\.1\r\n")
+
+    def read(self, data: bytes) -> Publish | None:
+        """Return the head of a plain publish that `data` begins with, None if it begins with anything else."""
+        line = self._line.match(data)
+        if line is None:
+            return None
+        fields_at = line.end()
+        end = data.find(b"\r\n\r\n", fields_at, _MOST_HEAD)
+        if end < 0:
+            return None
+        length = _body_length(data[fields_at:end])
+        if length < 1:
+            return None
+        path, app_id, query = line.groups()
+        return Publish(path.decode(), app_id.decode(), query.decode(), length, end + 4)
+
+
+def is_whole(data: bytes) -> bool:
+    """Tell whether this is one plain request of any kind, head and body, and nothing besides."""
+    line = _ANY.match(data) if len(data) <= _MOST_WHOLE else None
+    if line is None:
+        return False
+    end = data.find(b"\r\n\r\n", line.end(), _MOST_HEAD)
+    return end >= 0 and _body_length(data[line.end() : end]) == len(data) - end - 4
+
+
+# A client sends the same header with every publish.
+@lru_cache(maxsize=256)
+def _body_length(fields: bytes) -> int:
+    """Return how long the body is, 0 where there is none, -1 where these lines of a head are not plain."""
+    found: dict[bytes, bytes] = {}
+    for text in fields.split(b"\r\n"):
+        field = _FIELD.fullmatch(text)
+        if field is None:
+            return -1
+        name = field[1].lower()
+        if name in found or name in _NOT_PLAIN:
+            return -1
+        found[name] = field[2].strip(b" ")
+    if not found.get(b"host") or found.get(b"connection", b"keep-alive").lower() != b"keep-alive":
+        return -1
+    length = found.get(b"content-length", b"0")
+    return int(length) if _LENGTH.fullmatch(length) else -1
