@@ -165,6 +165,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"(a file of {size_after / count:.0f}, the rest free), swept {swept_s:.1f} s after the last arrived",
         result,
         floor,
+        figures={
+            "ready_s": ready_s,
+            "ready_without_backlog_s": empty_s,
+            "swept_s": swept_s,
+            "rss_start_mb": at_start,
+            "rss_peak_mb": peak,
+            "rss_end_mb": at_end,
+        },
     )
 
 

@@ -16,6 +16,7 @@ import uvloop
 from bench.traffic import read
 
 _CLOSED = b"\x88\x02\x03\xe8"
+_PING, _PONG = b"\x89\x80\x00\x00\x00\x00", b"\x8a\x00"
 
 
 class _Holder(asyncio.Protocol):
@@ -39,6 +40,12 @@ class _Holder(asyncio.Protocol):
         elif data[0] & 15 == 8:
             self._transport.write(_CLOSED)
             self._transport.close()
+        elif data[0] & 15 == 9:
+            self._transport.write(_PONG * data.count(_PING))
+        elif self._transport in self.subscribers:
+            for subscriber in self.subscribers:
+                if subscriber is not self._transport:
+                    subscriber.write(message)
         else:
             self.subscribers[self._transport] = None
             self._transport.write(subscribed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import tempfile
@@ -79,6 +80,16 @@ def crowd(server: Server, scripts: Sequence[bytes], requests: Sequence[bytes], p
 
 
 @contextmanager
+def talkers(server: Server, sockets: Sequence[socket.socket], event: bytes, at_once: int) -> Iterator[Load]:
+    """Let the first `at_once` of some subscribed connections send a client event, a frame, which all others get."""
+    if compiled("load") is None:
+        raise SystemExit("no answer: the load that sends client events needs a C compiler")
+    scripts = [piece for each in sockets for piece in (b"#%d" % each.fileno(), b"")]
+    with _load("load", server, scripts, [event], at_once, [each.fileno() for each in sockets]) as load:
+        yield load
+
+
+@contextmanager
 def churn(server: Server, scripts: Sequence[bytes], at_once: int) -> Iterator[Load]:
     """Prepare connections that come, subscribe and go, so many at once."""
     with _load("churn", server, scripts, [], at_once) as load:
@@ -86,12 +97,15 @@ def churn(server: Server, scripts: Sequence[bytes], at_once: int) -> Iterator[Lo
 
 
 @contextmanager
-def _load(name: str, server: Server, scripts: Sequence[bytes], requests: Sequence[bytes], count: int) -> Iterator[Load]:
+def _load(
+    name: str, server: Server, scripts: Sequence[bytes], requests: Sequence[bytes], count: int, pass_fds: Sequence[int] = ()
+) -> Iterator[Load]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         program = compiled(name)
         command = [str(program)] if program else [sys.executable, "-m", "bench.slow", name]
         files = [traffic.write(Path(folder, "scripts"), scripts), traffic.write(Path(folder, "requests"), requests)]
-        process = spawn([*command, str(server.port), *map(str, files), str(count)], LOAD_CORE, cwd=ROOT)
+        ports = f"{server.port}:{server.publish_port or server.port}"
+        process = spawn([*command, ports, *map(str, files), str(count)], LOAD_CORE, cwd=ROOT, pass_fds=pass_fds)
         try:
             load = Load(process, server)
             load.wait_until_ready()

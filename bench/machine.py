@@ -16,7 +16,12 @@ SERVER_CORE, LOAD_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(
 
 
 def spawn(
-    command: Sequence[str], core: int, *, stderr: IO[bytes] | None = None, cwd: Path | None = None
+    command: Sequence[str],
+    core: int,
+    *,
+    stderr: IO[bytes] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a process whose threads, all of them, run on one core; it is talked to over pipes.
 
@@ -26,7 +31,7 @@ def spawn(
         raise SystemExit("no answer: server and load need a core each, and this machine has one")
     # Inherited, so that no thread is started before it is in force.
     with pinned(core):
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd=cwd)
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd=cwd, pass_fds=pass_fds)
 
 
 @contextmanager

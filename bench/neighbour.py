@@ -97,7 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"webhook to a healthy endpoint whose neighbour {kind}, {conditions}: "
             + ("" if mine is beside else f"{_ratios(mine, beside)} the time beside a neighbour that is healthy, ")
             + f"{_ratios(mine, alone)} the time without the neighbour (p50 {mine[0]:.2f} ms, p99 {mine[1]:.2f} ms; "
-            f"beside a healthy one {beside[0]:.2f} ms, {beside[1]:.2f} ms; without {alone[0]:.2f} ms, {alone[1]:.2f} ms)"
+            f"beside a healthy one {beside[0]:.2f} ms, {beside[1]:.2f} ms; without {alone[0]:.2f} ms, {alone[1]:.2f} ms)",
+            figures={
+                f"{name}_{unit}": times_ms[number]
+                for name, times_ms in (("gateway", mine), ("beside_healthy", beside), ("alone", alone))
+                for number, unit in enumerate(("p50_ms", "p99_ms"))
+            },
         )
         for kind, mine in times.items()
     )

@@ -8,7 +8,8 @@ ratio of the CPU times still holds, and the line says so.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
@@ -68,18 +69,73 @@ def was_limited(gateway: Result) -> bool:
     return gateway.load_share > min(_LOAD_FULL, gateway.server_share)
 
 
-def answer(sentence: str, *results: Result) -> int:
-    """Print the line of answer and return the exit code; the gateway's result comes first."""
+def saturated(result: Result) -> str:
+    """Say whose core was full, and so whose limit the rate is."""
+    sides = {"server": result.server_share >= _SERVER_FULL, "load": result.load_share >= _LOAD_FULL}
+    return " and ".join(side for side, is_full in sides.items() if is_full) or "neither"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a benchmark has said, or why it has not; `results` are by server, the gateway's first."""
+
+    sentence: str
+    is_refused: bool
+    results: Mapping[str, Result]
+    figures: Mapping[str, float]
+
+
+_collectors: list[list[Answer]] = []
+
+
+@contextmanager
+def collected() -> Iterator[list[Answer]]:
+    """Collect the answers given within, besides printing them."""
+    answers: list[Answer] = []
+    _collectors.append(answers)
+    try:
+        yield answers
+    finally:
+        _collectors.remove(answers)
+
+
+def _tell(given: Answer) -> None:
+    for answers in _collectors:
+        answers.append(given)
+
+
+def answer(
+    sentence: str,
+    *results: Result,
+    names: Sequence[str] = ("gateway", "floor"),
+    peers: Mapping[str, Result] | None = None,
+    figures: Mapping[str, float] | None = None,
+) -> int:
+    """Print the line of answer and return the exit code; the gateway's result comes first.
+
+    `names` are those of the results; `figures` are what the sentence says besides them, each named with its unit.
+    """
     if results and was_limited(results[0]):
         shares = ", ".join(f"{result.load_share:.0%} against {result.server_share:.0%}" for result in results)
         return refuse(f"the load was the limit (load and server, share of a core: {shares})")
+    sentence += "".join([f"; {beside(name, results[0], peer)}" for name, peer in (peers or {}).items()])
     print(f"{sentence} | {describe()}", flush=True)
+    _tell(Answer(sentence, False, dict(zip(names, results, strict=False)) | dict(peers or {}), dict(figures or {})))
     return 0
+
+
+def beside(name: str, gateway: Result, peer: Result) -> str:
+    """Return the gateway as a ratio to a peer; without that of the rates where the load was the peer's limit."""
+    rate = "a rate unknown, the load was its limit" if was_limited(peer) else f"{gateway.per_s / peer.per_s:.2f} x the rate"
+    return (
+        f"{rate} and {gateway.cpu_us / peer.cpu_us:.2f} x the CPU of {name} ({peer.per_s:,.0f} per second, {peer.cpu_us:.1f} us)"
+    )
 
 
 def refuse(why: str) -> int:
     """Print why there is no answer and return the exit code."""
     print(f"no answer: {why} | {describe()}", file=sys.stderr, flush=True)
+    _tell(Answer(why, True, {}, {}))
     return 1
 
 

@@ -26,20 +26,27 @@ class Server:
     name: str
     pid: int
     port: int
+    #: where publishes go, if to another port
+    publish_port: int | None = None
 
 
 @contextmanager
 def gateway(
-    *, outbox: str = "memory", webhooks: Sequence[Mapping[str, object]] = (), state: Path | None = None
+    *,
+    outbox: str = "memory",
+    webhooks: Sequence[Mapping[str, object]] = (),
+    state: Path | None = None,
+    limits: Mapping[str, int] | None = None,
 ) -> Iterator[Server]:
     """Run the gateway as `python -m gateway serve` does, with default settings but for these.
 
     A webhook's settings may name those of a table within as `table.name`. Without `state` it has a folder of its own.
+    `limits` are those of the app.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        port = _free_port()
+        port = free_port()
         config = Path(folder, "config.toml")
-        config.write_text(_config(port, state or Path(folder, "state"), outbox, webhooks))
+        config.write_text(_config(port, state or Path(folder, "state"), outbox, webhooks, limits or {}))
         with Path(folder, "log").open("wb") as log:
             process = spawn([sys.executable, "-m", "gateway", "serve", "-c", str(config)], SERVER_CORE, stderr=log, cwd=ROOT)
         try:
@@ -55,36 +62,38 @@ def floor(*, in_python: bool = False) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         says = traffic.write(Path(folder, "says"), traffic.floor_says())
         program = None if in_python else compiled("floor")
-        with _listening([*([str(program)] if program else [sys.executable, "-m", "bench.holder"]), str(says)]) as server:
+        with listening("floor", [*([str(program)] if program else [sys.executable, "-m", "bench.holder"]), str(says)]) as server:
             yield server
 
 
 @contextmanager
 def responder() -> Iterator[Server]:
     """Run a bare HTTP responder on uvloop, which answers every request with a constant."""
-    with _listening([sys.executable, "-m", "bench.responder"]) as server:
+    with listening("floor", [sys.executable, "-m", "bench.responder"]) as server:
         yield server
 
 
 @contextmanager
-def _listening(command: Sequence[str]) -> Iterator[Server]:
-    process = spawn(command, SERVER_CORE, cwd=ROOT)
+def listening(name: str, command: Sequence[str], *, cwd: Path = ROOT) -> Iterator[Server]:
+    """Run a server that prints its port, and behind it the one for publishes if that is another. Raises SystemExit."""
+    process = spawn(command, SERVER_CORE, cwd=cwd)
     try:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line.strip().isdigit():
-            raise SystemExit(f"no answer: the floor did not start: {line!r}")
-        yield Server("floor", process.pid, int(line))
+        line = process.stdout.readline().split()
+        if not line or not all(word.isdigit() for word in line):
+            raise SystemExit(f"no answer: the {name} did not start: {b' '.join(line)!r}")
+        yield Server(name, process.pid, *map(int, line))
     finally:
         end(process)
 
 
-def _config(port: int, state: Path, outbox: str, webhooks: Sequence[Mapping[str, object]]) -> str:
+def _config(port: int, state: Path, outbox: str, webhooks: Sequence[Mapping[str, object]], limits: Mapping[str, int]) -> str:
     # A JSON string, number or array of strings is the same in TOML.
     lines = ["[server]", f"port = {port}", f"state_dir = {json.dumps(str(state))}", 'drain = "0s"', 'shutdown_timeout = "1s"']
     lines += ["[admin]", "port = 0", "[outbox]", f"mode = {json.dumps(outbox)}", "[[apps]]"]
     app = {"id": traffic.APP_ID, "key": traffic.KEY, "secret": traffic.SECRET}
     lines += [f"{name} = {json.dumps(value)}" for name, value in app.items()]
+    lines += [f"limits.{name} = {value}" for name, value in limits.items()]
     for webhook in webhooks:
         lines.append("[[apps.webhooks]]")
         lines += [f"{name} = {json.dumps(value)}" for name, value in webhook.items()]
@@ -101,7 +110,8 @@ def _wait_for(process: subprocess.Popen[bytes], word: bytes, log: Path) -> None:
     raise SystemExit(f"no answer: the gateway did not start:\n{(said + log.read_bytes()).decode(errors='replace')}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on, for a server that cannot be asked which one it took."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -27,8 +27,8 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Load:
     """All clients of one server."""
 
-    def __init__(self, port: int, scripts: list[bytes], requests: list[bytes], at_once: int) -> None:
-        self._port = port
+    def __init__(self, ports: str, scripts: list[bytes], requests: list[bytes], at_once: int) -> None:
+        self._port, _, self._publish_port = ports.partition(":")
         self._scripts = scripts
         self._requests = requests
         self._at_once = at_once
@@ -49,7 +49,7 @@ class Load:
         """Connect subscribers and publishers."""
         for number in range(len(self._scripts) // 2):
             self._listeners.append(asyncio.create_task(self._listen(number, *await self._subscribe(number))))
-        self._publishers = [await self._dial() for _ in range(self._at_once)]
+        self._publishers = [await self._dial(self._publish_port or self._port) for _ in range(self._at_once)]
 
     async def crowd(self, seconds: float, rate: float) -> None:
         """Publish for so long and wait until everything has arrived."""
@@ -72,16 +72,17 @@ class Load:
         times = (delays[len(delays) // 2], delays[len(delays) * 99 // 100], delays[-1])
         return f"{self._published} {self._delivered} {self._refused} {{}} {{}} {' '.join(map(str, times))}"
 
-    async def _dial(self) -> Streams:
-        return await asyncio.open_connection("127.0.0.1", self._port)
+    async def _dial(self, port: str) -> Streams:
+        return await asyncio.open_connection("127.0.0.1", int(port))
 
     async def _subscribe(self, number: int) -> Streams:
-        reader, writer = await self._dial()
+        reader, writer = await self._dial(self._port)
         writer.write(self._scripts[2 * number])
         await reader.readuntil(b"\r\n\r\n")
-        await _text(reader)
-        writer.write(self._scripts[2 * number + 1])
-        await _text(reader)
+        if subscription := self._scripts[2 * number + 1]:
+            await _text(reader)
+            writer.write(subscription)
+            await _text(reader)
         return reader, writer
 
     async def _listen(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,7 +106,7 @@ class Load:
             writer.write(self._requests[channel])
             head = await reader.readuntil(b"\r\n\r\n")
             await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
-            self._refused += not head.startswith(b"HTTP/1.1 200")
+            self._refused += not head.startswith(b"HTTP/1.1 2")
             due += pace
             while (self._published - self._refused - self._at_once + 1) * self._audience > self._delivered:
                 await self._news()
@@ -135,8 +136,8 @@ async def _text(reader: asyncio.StreamReader) -> None:
             return
 
 
-async def _main(kind: str, port: str, scripts: str, requests: str, at_once: str) -> None:
-    load = Load(int(port), read(Path(scripts)), read(Path(requests)), int(at_once))
+async def _main(kind: str, ports: str, scripts: str, requests: str, at_once: str) -> None:
+    load = Load(ports, read(Path(scripts)), read(Path(requests)), int(at_once))
     if kind == "load":
         await load.gather()
     print("ready", flush=True)

@@ -24,19 +24,37 @@ def channel(number: int) -> str:
     return f"bench-{number:05}"
 
 
-def hello() -> bytes:
+def hello(path: str = f"/app/{KEY}?protocol=7&client=js&version=8.4.0&flash=false") -> bytes:
     """Return a client's upgrade request."""
     return (
-        f"GET /app/{KEY}?protocol=7&client=js&version=8.4.0&flash=false HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
         "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     ).encode()
 
 
-def subscription(name: str) -> bytes:
-    """Return a subscription as a client's frame; masked with zeros, which is a mask like any other."""
-    payload = orjson.dumps({"event": "pusher:subscribe", "data": {"channel": name}})
-    assert len(payload) < 126, "the short form of the length"
-    return bytes((0x81, 0x80 | len(payload))) + bytes(4) + payload
+def subscription(name: str, socket_id: str | None = None) -> bytes:
+    """Return a subscription as a client's frame, signed if a socket id is given."""
+    data = {"channel": name}
+    if socket_id is not None:
+        data["auth"] = f"{KEY}:{hmac.digest(SECRET.encode(), f'{socket_id}:{name}'.encode(), 'sha256').hex()}"
+    return _client_frame({"event": "pusher:subscribe", "data": data})
+
+
+def client_event(name: str) -> bytes:
+    """Return a client event as a client's frame, of the size of a message."""
+    return _client_frame({"event": "client-message", "channel": name, "data": _DATA})
+
+
+def _client_frame(content: object) -> bytes:
+    """Masked with zeros, which is a mask like any other."""
+    payload = orjson.dumps(content)
+    size = bytes([0x80 | len(payload)]) if len(payload) < 126 else struct.pack("!BH", 0x80 | 126, len(payload))
+    return b"\x81" + size + bytes(4) + payload
+
+
+def message() -> bytes:
+    """Return what a published message looks like to a subscriber, without the frame around it."""
+    return frame.message("message", channel(0), _DATA)
 
 
 def subscribers(count: int, channels: int) -> list[bytes]:

@@ -24,6 +24,7 @@ from bench.probe import PATIENCE_S, at, probe, probed_bodies
 from bench.receiver import Receiver
 from bench.report import alternate, answer, compare, refuse, summarize
 from bench.server import ROOT, gateway
+from bench.stall import stall
 
 #: events in one publish, the most the gateway takes with its defaults
 _BATCH = 10
@@ -139,7 +140,8 @@ def latency(receiver: Receiver, outbox: str, samples: int) -> int:
     return answer(
         f"webhook after a publish on an idle gateway, outbox {outbox}: p50 {ratio[0]:.1f} x, p99 {ratio[1]:.1f} x what a "
         f"bare POST takes (p50 {at(mine, 0.5):.2f} ms, p99 {at(mine, 0.99):.2f} ms; "
-        f"{at(least, 0.5):.2f} ms, {at(least, 0.99):.2f} ms)"
+        f"{at(least, 0.5):.2f} ms, {at(least, 0.99):.2f} ms)",
+        figures=_figures(mine, least),
     )
 
 
@@ -164,8 +166,16 @@ def busy(receiver: Receiver, outbox: str, form: str, samples: int, seconds: floa
         f"webhook after a publish beside {per_s:,.0f} events per second, {per_s / most_per_s:.0%} of the most, format {form}, "
         f"outbox {outbox}: p50 {at(mine, 0.5) / at(least, 0.5):.1f} x, p99 {at(mine, 0.99) / at(least, 0.99):.1f} x what a "
         f"bare POST of the same bodies takes on an idle machine (p50 {at(mine, 0.5):.2f} ms, p99 {at(mine, 0.99):.2f} ms; "
-        f"{at(least, 0.5):.2f} ms, {at(least, 0.99):.2f} ms)"
+        f"{at(least, 0.5):.2f} ms, {at(least, 0.99):.2f} ms)",
+        figures={"events_per_s": per_s, **_figures(mine, least)},
     )
+
+
+def _figures(mine: Sequence[float], least: Sequence[float]) -> dict[str, float]:
+    shares = {"p50_ms": 0.5, "p99_ms": 0.99}
+    return {
+        f"{name}_{unit}": at(of, share) for name, of in (("gateway", mine), ("floor", least)) for unit, share in shares.items()
+    }
 
 
 def _sorted_ms(begun_at: Sequence[float], came_at: Sequence[float]) -> list[float]:
@@ -194,6 +204,7 @@ def burden(receiver: Receiver, outbox: str, rounds: int, seconds: float, subscri
         f"{burdened.cpu_us / free.cpu_us:.2f} x the CPU per delivery",
         burdened,
         free,
+        names=("with webhooks", "without"),
     )
 
 
@@ -207,10 +218,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=300, help="for the latency")
     parser.add_argument("--subscribers", type=int, default=100)
     parser.add_argument("--rate", type=float, default=100, help="publishes per second to these subscribers")
+    parser.add_argument("--stall", action="store_true", help="only how long the loop stands still meanwhile, outbox by outbox")
     options = parser.parse_args(arguments)
 
     codes = []
     with pinned(LOAD_CORE), Receiver() as receiver:
+        if options.stall:
+            return max(stall(receiver, outbox, form, options.seconds) for outbox in options.outboxes for form in options.formats)
         for outbox in options.outboxes:
             codes += [rate(receiver, outbox, form, options.rounds, options.seconds) for form in options.formats]
             codes.append(latency(receiver, outbox, options.samples))

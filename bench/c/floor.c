@@ -2,7 +2,8 @@
  *
  * FRAMES holds four records: what a new WebSocket is told, what a subscription is told, the message, what a publish is told.
  * Prints its port. Whatever begins with G is an upgrade and gets a constant answer; whatever begins with P is a publish: the
- * message goes to every subscriber there is, one `send` each. Nothing is parsed, checked, or kept beyond the descriptor. */
+ * message goes to every subscriber there is, one `send` each. What a subscriber sends after its subscription is a client event:
+ * the message goes to all others. A ping gets its pong. Nothing is parsed, checked, or kept beyond the descriptor. */
 
 #include "wire.h"
 
@@ -20,6 +21,12 @@ static void leave(int fd) {
     close(fd);
 }
 
+/* Several may wait in one read, and each is a client event or a subscription. */
+static ssize_t client_frame_size(const char *frame) {
+    int code = frame[1] & 127;
+    return code < 126 ? 6 + code : 8 + ((uint8_t)frame[2] << 8 | (uint8_t)frame[3]);
+}
+
 static void serve(int fd, struct bytes *say) {
     static char buffer[1 << 20];
     ssize_t size = recv(fd, buffer, sizeof buffer, 0);
@@ -33,9 +40,15 @@ static void serve(int fd, struct bytes *say) {
     } else if ((buffer[0] & 15) == 8) {
         put(fd, "\x88\x02\x03\xe8", 4);
         leave(fd);
+    } else if ((buffer[0] & 15) == 9) {
+        for (ssize_t at = 0; at + 1 < size; at += client_frame_size(buffer + at)) put(fd, "\x8a\x00", 2);
+    } else if (place[fd]) {
+        for (ssize_t at = 0; at + 1 < size; at += client_frame_size(buffer + at))
+            for (int i = 0; i < count; i++)
+                if (subscribers[i] != fd) put(subscribers[i], say[2].data, say[2].size);
     } else {
-        if (!place[fd]) subscribers[count++] = fd, place[fd] = count;
-        put(fd, say[1].data, say[1].size);
+        subscribers[count++] = fd, place[fd] = count;
+        for (ssize_t at = 0; at + 1 < size; at += client_frame_size(buffer + at)) put(fd, say[1].data, say[1].size);
     }
 }
 

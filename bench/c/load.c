@@ -1,7 +1,10 @@
-/* Subscribers and publishers: load PORT SUBSCRIBERS REQUESTS PUBLISHERS
+/* Subscribers and publishers: load PORT[:PUBLISH_PORT] SUBSCRIBERS REQUESTS PUBLISHERS
  *
- * SUBSCRIBERS holds two records each (upgrade request, subscription), REQUESTS one HTTP request per channel; subscriber i
- * is on channel i % channels. Says "ready"; then each line "SECONDS RATE" on standard input (RATE: publishes per second;
+ * SUBSCRIBERS holds two records each (upgrade request, subscriptions), REQUESTS one HTTP request per channel; subscriber i
+ * is on channel i % channels, or on as many channels in turn as its record has subscriptions; then nothing is timed. Without
+ * a subscription, being connected is being subscribed. A record of SUBSCRIBERS that is "#FD" is a connection that the parent
+ * has made and subscribed. Where the request is a frame it is a client event: the first PUBLISHERS of the subscribers send
+ * it, and all others receive it. Says "ready"; then each line "SECONDS RATE" on standard input (RATE: publishes per second;
  * 0: as fast as the window of one publish per publisher lets) makes a round, answered by a line
  *
  *     published delivered refused seconds cpu_s p50_us p99_us max_us
@@ -18,25 +21,46 @@ struct publisher { int fd, is_busy; size_t have; char answer[4096]; };
 static struct subscriber *subscribers;
 static struct publisher *publishers;
 static struct bytes *requests;
-static int n_subscribers, n_publishers, n_channels, poll_fd;
+static int n_subscribers, n_publishers, n_channels, n_subscriptions, poll_fd, publish_port, are_client_events;
 static int64_t (*sent_at)[MARKS];
 static uint32_t *sent, *histogram;
 static int64_t published, answered, delivered, refused, slowest_us;
 static unsigned next_publisher;
 static int next_channel;
 
+/* Count a client's frames, all of the short form. */
+static int count_frames(struct bytes *script) {
+    int count = 0;
+    for (uint32_t at = 0; at + 1 < script->size; count++) at += 6 + (script->data[at + 1] & 127);
+    return count;
+}
+
+/* Wait until the connection is open and so many frames have come. */
+static void hear_until(struct subscriber *s, uint8_t *buffer, size_t room, int frames) {
+    while (frames > 0 || !s->reader.is_open) {
+        ssize_t size = recv(s->fd, buffer, room, 0);
+        if (size <= 0) die("a subscriber was turned away");
+        frames -= feed(&s->reader, buffer, size);
+        if ((s->reader.head[0] & 15) == 8) die("a subscriber was turned away");
+    }
+}
+
 static void subscribe_all(int port, struct bytes *scripts) {
     uint8_t buffer[65536];
     for (int i = 0; i < n_subscribers; i++) {
         struct subscriber *s = &subscribers[i];
-        s->fd = dial(port, i);
-        for (int step = 0; step < 2; step++) {
-            put(s->fd, scripts[2 * i + step].data, scripts[2 * i + step].size);
-            for (int frames = 0; !frames;) {
-                ssize_t size = recv(s->fd, buffer, sizeof buffer, 0);
-                frames = size > 0 ? feed(&s->reader, buffer, size) : 0;
-                if (size <= 0 || (s->reader.head[0] & 15) == 8) die("a subscriber was turned away");
-            }
+        struct bytes *hello = &scripts[2 * i], *subscription = &scripts[2 * i + 1];
+        int channels = count_frames(subscription);
+        n_subscriptions += channels ? channels : 1;
+        if (hello->size && *hello->data == '#') {
+            s->fd = atoi(hello->data + 1);
+            s->reader.is_open = 1;
+        } else {
+            s->fd = dial(port, i);
+            put(s->fd, hello->data, hello->size);
+            hear_until(s, buffer, sizeof buffer, channels ? 1 : 0);
+            put(s->fd, subscription->data, subscription->size);
+            hear_until(s, buffer, sizeof buffer, channels);
         }
         watch(poll_fd, s->fd, i);
     }
@@ -44,9 +68,14 @@ static void subscribe_all(int port, struct bytes *scripts) {
 
 static void publish(struct publisher *p, int64_t at) {
     int channel = next_channel++ % n_channels;
-    sent_at[channel][sent[channel]++ % MARKS] = at;
-    p->is_busy = 1;
     published++;
+    if (are_client_events) {
+        put(subscribers[p - publishers].fd, requests->data, requests->size);
+        answered++;
+        return;
+    }
+    if (sent_at) sent_at[channel][sent[channel]++ % MARKS] = at;
+    p->is_busy = 1;
     put(p->fd, requests[channel].data, requests[channel].size);
 }
 
@@ -57,7 +86,7 @@ static void hear_answer(struct publisher *p) {
     p->answer[p->have] = 0;
     char *body = strstr(p->answer, "\r\n\r\n"), *length = strcasestr(p->answer, "content-length:");
     if (!body || !length || p->have < (size_t)(body + 4 - p->answer) + atoi(length + 15)) return;
-    if (strncmp(p->answer, "HTTP/1.1 200", 12)) {
+    if (strncmp(p->answer, "HTTP/1.1 2", 10)) {
         if (!refused++) fprintf(stderr, "refused: %s\n", p->answer);
     }
     answered++;
@@ -71,7 +100,8 @@ static void hear_frames(int i, int64_t at) {
     if (size <= 0) die("a subscriber was cut off");
     int frames = feed(&s->reader, buffer, size);
     delivered += frames;
-    for (; frames; frames--) {
+    if (are_client_events && memmem(buffer, size, "pusher:error", 12)) die("a client event was refused");
+    for (; frames && sent_at; frames--) {
         int64_t us = (at - sent_at[i % n_channels][s->seen++ % MARKS]) / 1000;
         if (us > slowest_us) slowest_us = us;
         histogram[us < SLOWEST_US ? us : SLOWEST_US - 1]++;
@@ -80,14 +110,14 @@ static void hear_frames(int i, int64_t at) {
 
 static long percentile(double share) {
     int64_t rest = delivered * share;
-    for (long us = 0; us < SLOWEST_US; us++)
+    for (long us = 0; us < SLOWEST_US && sent_at; us++)
         if ((rest -= histogram[us]) < 0) return us;
     return 0;
 }
 
 static void run(double seconds, double rate) {
     struct epoll_event events[512];
-    int64_t audience = n_subscribers / n_channels, per_publish = audience ? audience : 1, every = rate ? 1e9 / rate : 0;
+    int64_t audience = are_client_events ? n_subscribers - 1 : n_subscriptions / n_channels, per_publish = audience ? audience : 1, every = rate ? 1e9 / rate : 0;
     memset(histogram, 0, sizeof *histogram * SLOWEST_US);
     published = answered = delivered = refused = slowest_us = 0;
     double cpu = cpu_s();
@@ -122,19 +152,25 @@ static void run(double seconds, double rate) {
 int main(int argc, char **argv) {
     if (argc != 5) die("usage");
     int port = atoi(argv[1]);
+    char *other = strchr(argv[1], ':');
+    publish_port = other ? atoi(other + 1) : port;
     struct bytes *scripts = records(argv[2], &n_subscribers);
     n_subscribers /= 2;
     requests = records(argv[3], &n_channels);
     n_publishers = atoi(argv[4]);
+    are_client_events = n_channels && (uint8_t)*requests->data == 0x81;
+    if (are_client_events && (n_channels > 1 || n_publishers > n_subscribers)) die("usage");
     subscribers = calloc(n_subscribers + 1, sizeof *subscribers);
     publishers = calloc(n_publishers + 1, sizeof *publishers);
-    sent_at = calloc(n_channels + 1, sizeof *sent_at);
-    sent = calloc(n_channels + 1, sizeof *sent);
     histogram = calloc(SLOWEST_US, sizeof *histogram);
     poll_fd = epoll_create1(0);
     subscribe_all(port, scripts);
-    for (int i = 0; i < n_publishers; i++) {
-        publishers[i].fd = dial(port, i);
+    if (!are_client_events && n_subscriptions == n_subscribers) {
+        sent_at = calloc(n_channels + 1, sizeof *sent_at);
+        sent = calloc(n_channels + 1, sizeof *sent);
+    }
+    for (int i = 0; i < n_publishers && !are_client_events; i++) {
+        publishers[i].fd = dial(publish_port, i);
         watch(poll_fd, publishers[i].fd, n_subscribers + i);
     }
     puts("ready");
