@@ -1,10 +1,14 @@
 """Benchmarks: one question each, answered in a line, as a ratio to a floor measured in the same run.
 
+    python -m bench                               all of them, one after the other, into a folder
+    python -m bench.curve                         what grows with the number of subscribers, channels, connections, waiting events
     python -m bench.fanout --subscribers 1000     how fast one message reaches many
+    python -m bench.client_event                  how fast a client event reaches the others of its channel
     python -m bench.publish                       how many signed publishes per second
     python -m bench.connect                       how many connections per second can come and go
     python -m bench.memory                        how much memory an idle connection takes
     python -m bench.webhook                       how fast and how soon webhooks arrive, and what they cost subscribers
+    python -m bench.webhook --stall               how long the loop stands still meanwhile, seen by a client
     python -m bench.neighbour                     what a dead endpoint costs a healthy one of the same app
     python -m bench.backlog --events 1000000      how soon a gateway with a backlog is up, and how fast it drains it
 

@@ -45,15 +45,15 @@ _PATIENCE_S, _LEAST_PER_S = 30.0, 2000
 _SWEPT_S = 60.0
 
 
-async def fill(path: Path, count: int) -> float:
-    """Make a store with so many events that are due to the receiver's endpoint; return the events written per second."""
+async def fill(path: Path, count: int, endpoint: str = "bench") -> float:
+    """Make a store with so many events that are due to an endpoint, the receiver's; return the events written per second."""
     settings = OutboxSettings()
     outbox = SqliteOutbox(
         path=path, synchronous=settings.synchronous, max_size=settings.max_size, retention_s=settings.retention_s
     )
     await outbox.open()
-    endpoint = Endpoint(traffic.APP_ID, "bench", "http://127.0.0.1/", ("secret",), format="batch", concurrency=LANES)
-    router = Router([endpoint], "bench", {})
+    due_to = Endpoint(traffic.APP_ID, endpoint, "http://127.0.0.1/", ("secret",), format="batch", concurrency=LANES)
+    router = Router([due_to], "bench", {})
     lifecycle = Lifecycle(traffic.APP_ID, Ids(1), wanted=frozenset({"message.published"}), linger_s=0)
     start = time.monotonic()
     for first in range(0, count, _AT_ONCE):

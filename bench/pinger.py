@@ -20,7 +20,8 @@ _PING, _PONG_SIZE = b"\x89\x80\x00\x00\x00\x00", 2
 _PATIENCE_S = 20.0
 
 
-def _connect(port: int) -> socket.socket:
+def connect(port: int) -> socket.socket:
+    """Return a connection whose first frame has come. Raises SystemExit if it is turned away."""
     line = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE_S)
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     line.sendall(traffic.hello())
@@ -63,7 +64,7 @@ def ping(line: socket.socket, seconds: float) -> tuple[list[int], list[int]]:
 
 def main() -> None:
     """Ping as standard input says."""
-    line = _connect(int(sys.argv[1]))
+    line = connect(int(sys.argv[1]))
     for words in iter(sys.stdin.readline, ""):
         waits, lates = ping(line, float(words))
         print(json.dumps({"waits": waits, "lates": lates}), flush=True)

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from bench import traffic
@@ -22,8 +22,8 @@ from bench.load import Load, Round, crowd
 from bench.machine import LOAD_CORE, SERVER_CORE, cpu_s, end, pinned, spawn
 from bench.probe import PATIENCE_S, at, probe, probed_bodies
 from bench.receiver import Receiver
-from bench.report import alternate, answer, compare, refuse, summarize
-from bench.server import ROOT, gateway
+from bench.report import Result, alternate, answer, compare, refuse, summarize
+from bench.server import ROOT, Server, gateway
 from bench.stall import stall
 
 #: events in one publish, the most the gateway takes with its defaults
@@ -66,13 +66,23 @@ def poster(url: str, at_once: int) -> Iterator[Poster]:
 
 def rate(receiver: Receiver, outbox: str, form: str, rounds: int, seconds: float) -> int:
     """Answer how many events per second are recorded, signed and delivered."""
-    requests, webhooks = _batches(), 0
+    settings = [receiver.webhook(format=form, events=["message.published"])]
+    size, result, floor = rate_of(receiver, rounds, seconds, lambda: gateway(outbox=outbox, webhooks=settings))
+    sentence = f"webhooks, format {form} ({size:.1f} events each), outbox {outbox}:"
+    return answer(f"{sentence} {compare('events', 'event', result, floor, 'aiohttp, same bodies')}", result, floor)
+
+
+def rate_of(
+    receiver: Receiver, rounds: int, seconds: float, run: Callable[[], AbstractContextManager[Server]]
+) -> tuple[float, Result, Result]:
+    """Measure a gateway that delivers to the receiver; return the events in a webhook, its result, and the floor's."""
+    webhooks = 0
     mine: list[Round] = []
     least: list[Round] = []
     with (
-        gateway(outbox=outbox, webhooks=[receiver.webhook(format=form, events=["message.published"])]) as tested,
+        run() as tested,
         poster(receiver.url, LANES) as bare,
-        crowd(tested, [], requests, _PUBLISHERS) as load,
+        crowd(tested, [], _batches(), _PUBLISHERS) as load,
     ):
         for _ in range(rounds + 1):
             mine.append(_delivered(receiver, load, seconds))
@@ -80,9 +90,7 @@ def rate(receiver: Receiver, outbox: str, form: str, rounds: int, seconds: float
             least.append(_posted(receiver, bare))
     # The first round has warmed both up.
     result, floor = (summarize(some[1:], lambda one: one.delivered) for some in (mine, least))
-    size = sum(one.delivered for one in mine) / webhooks
-    sentence = f"webhooks, format {form} ({size:.1f} events each), outbox {outbox}:"
-    return answer(f"{sentence} {compare('events', 'event', result, floor, 'aiohttp, same bodies')}", result, floor)
+    return sum(one.delivered for one in mine) / webhooks, result, floor
 
 
 def _batches() -> list[bytes]:

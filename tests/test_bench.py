@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,12 @@ import pytest
 if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
     pytest.skip("server and load need a core each, on Linux", allow_module_level=True)
 
-from bench import backlog, connect, fanout, memory, neighbour, publish, traffic, webhook
+from bench import backlog, client_event, connect, fanout, memory, neighbour, peer, pinger, publish, traffic, webhook
 from bench.load import Round, churn, crowd
 from bench.machine import describe
 from bench.probe import probe, probed_bodies
 from bench.receiver import Receiver
-from bench.report import Result, answer, compare, summarize
+from bench.report import Result, answer, beside, collected, compare, saturated, summarize
 from bench.server import floor, gateway
 
 SHORT = ["--rounds", "1", "--seconds", "0.2"]
@@ -35,6 +36,7 @@ Main = Callable[[Sequence[str]], int]
         (fanout.main, ["--subscribers", "20", "--rate", "500", *SHORT], "fan-out to 20 subscribers"),
         (publish.main, ["--channels", "10", "--connections", "4", *SHORT], "signed publishes"),
         (connect.main, ["--at-once", "8", "--channels", "5", *SHORT], "connect, subscribe and close"),
+        (client_event.main, ["--receivers", "4", "--window", "2", *SHORT], "client events to 4 receivers, 2 in flight"),
         (memory.main, ["--connections", "2000", "--channels", "20"], "2000 idle connections"),
         (backlog.main, ["--events", "60000"], "a backlog of 60,000 events"),
     ],
@@ -69,6 +71,59 @@ def test_a_neighbour_that_refuses_or_hangs_is_told_beside_a_healthy_one(capfd: p
     assert [line.partition(",")[0].rpartition("neighbour ")[2] for line in lines] == ["refuses", "hangs", "is healthy too"]
     assert all(" x the time without the neighbour " in line for line in lines)
     assert [" x the time beside a neighbour that is healthy" in line for line in lines] == [True, True, False]
+
+
+def test_the_longest_wait_of_a_ping_is_told_beside_idle_and_floor(capfd: pytest.CaptureFixture[str]) -> None:
+    code = webhook.main(["--stall", "--outboxes", "memory", "--formats", "batch", "--seconds", "0.3"])
+    said = capfd.readouterr()
+    assert code == 0 or "the pinger itself was late" in said.err
+    assert code == 1 or said.out.startswith("a ping beside ")
+
+
+@pytest.mark.parametrize("without_compiler", [False, True])
+def test_every_ping_has_its_pong(without_compiler: bool) -> None:
+    with floor(in_python=without_compiler) as server, closing(pinger.connect(server.port)) as line:
+        waits, lates = pinger.ping(line, 0.1)
+    assert len(waits) == len(lates) == 100
+    assert min(waits) > 0
+    assert min(lates) >= 0
+
+
+def test_a_crowd_may_hold_several_channels_on_each_connection() -> None:
+    names = [traffic.channel(number) for number in range(6)]
+    scripts = [
+        piece for first in (0, 3) for piece in (traffic.hello(), b"".join(map(traffic.subscription, names[first : first + 3])))
+    ]
+    with gateway() as server, crowd(server, scripts, [traffic.publish(name) for name in names], 2) as load:
+        one = load.run(0.2)
+    assert one.delivered == one.published > 0
+
+
+def test_a_refused_client_event_gives_no_answer(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_event, "_UNLIMITED", {"client_events": 1})
+    with pytest.raises(SystemExit, match="broke off"):
+        client_event.main(["--receivers", "2", "--window", "1", *SHORT])
+    assert "a client event was refused" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["ws", "websockets", "nchan"])
+def test_a_peer_that_is_installed_delivers_every_message_to_every_subscriber(name: str) -> None:
+    (found,) = [each for each in peer.peers() if each.name == name] or [None]
+    if found is None:
+        # Nobody needs peers; what is not there has its reason told.
+        assert peer.absent()[name]
+        return
+    with found.run() as server, crowd(server, found.scripts(5), [found.request()], 2) as load:
+        one = load.run(0.2)
+    assert one.delivered == one.published * 5 > 0
+    assert one.refused == 0
+
+
+def test_a_peer_whose_load_was_the_limit_has_its_cpu_told_and_no_rate() -> None:
+    assert "2.00 x the rate and 1.00 x the CPU of other" in beside("other", RESULT, replace(RESULT, per_s=5.0))
+    said = beside("other", RESULT, replace(RESULT, load_share=0.99, server_share=0.5))
+    assert "1.00 x the CPU of other" in said
+    assert "x the rate" not in said
 
 
 def test_a_probe_is_timed_and_told_from_the_load_beside_it() -> None:
@@ -158,6 +213,25 @@ def test_an_answer_is_refused_if_the_load_was_the_limit(capsys: pytest.CaptureFi
     assert "could do more" in compare("things", "thing", RESULT, replace(RESULT, server_share=0.5), "floor")
     # With both full nobody can say that the server could have done more.
     assert answer("it is so", RESULT, replace(RESULT, load_share=0.99)) == 0
+
+
+def test_answers_are_collected_with_their_figures_and_their_refusals() -> None:
+    with collected() as answers:
+        answer("it is so", RESULT, RESULT, peers={"other": RESULT}, figures={"sizes": 3.0})
+        answer("it is not", replace(RESULT, load_share=0.99, server_share=0.8))
+    answer("nobody listens", RESULT)
+    told, refused = answers
+    assert list(told.results) == ["gateway", "floor", "other"]
+    assert told.figures == {"sizes": 3.0}
+    assert refused.is_refused
+    assert not told.is_refused
+    assert refused.sentence.startswith("the load was the limit")
+
+
+def test_it_is_said_whose_core_was_full() -> None:
+    assert saturated(RESULT) == "server"
+    assert saturated(replace(RESULT, load_share=0.99)) == "server and load"
+    assert saturated(replace(RESULT, server_share=0.5)) == "neither"
 
 
 def test_the_receiver_counts_events_not_requests() -> None:
