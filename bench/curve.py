@@ -156,14 +156,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     files = _raise_files()
     if files - _SPARE < 50_000:
         print(f"connections: {files - _SPARE:,} at most, of {files:,} descriptors a process may have", flush=True)
-    code, content = 0, {**surroundings(), "descriptors": files, "curves": {}}
+    code, curves = 0, dict[str, object]()
+    content = {**surroundings(), "descriptors": files, "curves": curves}
     for curve in _curves(files - _SPARE):
         if options.only and curve.name not in options.only:
             continue
         points, refused = _measured(curve, options.most, options.rounds, options.seconds)
         code |= refused
         if len(points) > 1:
-            content["curves"][curve.name] = _told(curve, points, folder)
+            curves[curve.name] = _told(curve, points, folder)
             (folder / "figures.json").write_text(json.dumps(content, indent=2) + "\n")
     print(f"written to {folder}", file=sys.stderr, flush=True)
     return code

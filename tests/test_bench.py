@@ -150,12 +150,12 @@ def test_without_a_compiler_load_and_floor_are_in_python(monkeypatch: pytest.Mon
             paced = load.run(0.3, 20)
         with churn(server, scripts, 2) as load:
             lives = load.run(0.2)
-    assert one.published > 3
+    assert one.published >= 3
     assert one.delivered == one.published * 3
     assert one.refused == 0
     assert 0 < one.p50_us <= one.p99_us <= one.slowest_us
     assert 3 <= paced.published <= 9
-    assert lives.published > 2
+    assert lives.published >= 2
     with floor() as server, crowd(server, traffic.subscribers(5, 1), requests[:1], 2) as load:
         one = load.run(0.2)
     assert one.delivered == one.published * 5 > 0

@@ -20,10 +20,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from string import Template
-
-import websockets
 
 from bench import traffic
 from bench.machine import SERVER_CORE, end, spawn
@@ -91,13 +90,13 @@ def _ws() -> Peer | str:
     # The one in the path may be a script that starts another process, whose processor time it would be.
     node = subprocess.run([node, "-p", "process.execPath"], capture_output=True, text=True, check=True).stdout.strip()
     command = [node, str(HERE / "broadcast.js")]
-    version = f"{json.loads(package.read_text())['version']}, Node {_said([node, '--version']).removeprefix('v')}"
-    return Peer("ws", version, lambda: _told("ws", command, NODE_FOLDER), _publish)
+    release = f"{json.loads(package.read_text())['version']}, Node {_said([node, '--version']).removeprefix('v')}"
+    return Peer("ws", release, lambda: _told("ws", command, NODE_FOLDER), _publish)
 
 
 def _websockets() -> Peer:
     command = [sys.executable, "-m", "bench.peer.broadcast"]
-    return Peer("websockets", websockets.__version__, lambda: _told("websockets", command, ROOT), _publish)
+    return Peer("websockets", version("websockets"), lambda: _told("websockets", command, ROOT), _publish)
 
 
 @contextmanager
@@ -113,8 +112,8 @@ def _nchan() -> Peer | str:
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None or not _NCHAN.exists():
         return "not installed: Debian has it as libnginx-mod-nchan"
-    version = re.sub(r".*/", "nginx ", _said([nginx, "-v"]))
-    return Peer("nchan", version, lambda: _run_nchan(nginx), _nchan_request, path="/sub?id=a")
+    release = re.sub(r".*/", "nginx ", _said([nginx, "-v"]))
+    return Peer("nchan", release, lambda: _run_nchan(nginx), _nchan_request, path="/sub?id=a")
 
 
 def _nchan_request() -> bytes:
