@@ -96,10 +96,15 @@ def _markdown(around: Mapping[str, object], told: Sequence[Told], plots: Sequenc
             lines += _rows(each.name, given.results)
     lines += ["", "## In words", ""]
     for each in told:
-        lines += [f"* **{each.name}**: {'no answer: ' if one.is_refused else ''}{one.sentence.strip()}" for one in each.answers]
+        lines += [f"* **{each.name}**: {'no answer: ' if one.is_refused else ''}{_line(one.sentence)}" for one in each.answers]
     for name in plots:
         lines += ["", f"![{name.removesuffix('.svg')}]({name})"]
     return "\n".join(lines) + "\n"
+
+
+def _line(sentence: str) -> str:
+    """A refusal may quote a log; a point of a list is one line."""
+    return " ".join(sentence.split())
 
 
 def _words(value: object) -> str:
