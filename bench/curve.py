@@ -204,8 +204,8 @@ def _told(curve: Curve, points: Sequence[Point], folder: Path) -> dict[str, obje
         )
     ratio, floors, word = verdict(points)
     print(
-        f"{curve.name}: {word}: a {curve.each} at {points[-1].size:,} {curve.over} costs {ratio:.2f} x what it costs at "
-        f"{points[0].size:,}; at the floor {floors:.2f} x\n",
+        f"{curve.name}: {word}: the CPU per {curve.each} at {points[-1].size:,} {curve.over} is {ratio:.2f} x that at "
+        f"{points[0].size:,}; the floor's {floors:.2f} x\n",
         flush=True,
     )
     curves = {
@@ -213,7 +213,7 @@ def _told(curve: Curve, points: Sequence[Point], folder: Path) -> dict[str, obje
         "floor": [(each.size, each.floor.cpu_us) for each in points],
     }
     (folder / f"{curve.name}.svg").write_text(
-        plot.lines(f"What a {curve.each} costs, over {curve.over}", curve.over, "CPU us", curves)
+        plot.lines(f"CPU per {curve.each}, over {curve.over}", curve.over, "CPU us", curves)
     )
     return {
         "over": curve.over,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -28,6 +29,8 @@ class Server:
     port: int
     #: where publishes go, if to another port
     publish_port: int | None = None
+    #: where the gateway tells an operator how it is
+    admin_port: int | None = None
 
 
 @contextmanager
@@ -50,8 +53,9 @@ def gateway(
         with Path(folder, "log").open("wb") as log:
             process = spawn([sys.executable, "-m", "gateway", "serve", "-c", str(config)], SERVER_CORE, stderr=log, cwd=ROOT)
         try:
-            _wait_for(process, b"ready", Path(folder, "log"))
-            yield Server("gateway", process.pid, port)
+            said = _wait_for(process, b"ready", Path(folder, "log"))
+            admin = re.search(rb"admin: http://[^/]*:([0-9]+) ", said)
+            yield Server("gateway", process.pid, port, admin_port=int(admin[1]) if admin else None)
         finally:
             end(process)
 
@@ -100,13 +104,13 @@ def _config(port: int, state: Path, outbox: str, webhooks: Sequence[Mapping[str,
     return "\n".join(lines) + "\n"
 
 
-def _wait_for(process: subprocess.Popen[bytes], word: bytes, log: Path) -> None:
+def _wait_for(process: subprocess.Popen[bytes], word: bytes, log: Path) -> bytes:
     said = b""
     assert process.stdout is not None
     for line in process.stdout:
         said += line
         if word in line:
-            return
+            return said
     raise SystemExit(f"no answer: the gateway did not start:\n{(said + log.read_bytes()).decode(errors='replace')}")
 
 
