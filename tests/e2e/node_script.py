@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import subprocess
@@ -23,9 +24,15 @@ def node_home() -> Path:
 
 def install_packages() -> None:
     """Have npm install what the lock file says, unless it has been done; raises RuntimeError with npm's own words."""
-    lock = (HERE / "package-lock.json").read_text()
+    with (HERE / "package-lock.json").open() as lock:
+        # Test processes run side by side, and npm empties the folder first.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _install(lock.read())
+
+
+def _install(wanted: str) -> None:
     stamp = MODULES / ".installed-lock.json"
-    if stamp.exists() and stamp.read_text() == lock:
+    if stamp.exists() and stamp.read_text() == wanted:
         return
     npm = node_home() / "npm"
     if not npm.exists():
@@ -35,7 +42,7 @@ def install_packages() -> None:
     done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"npm could not install the stock clients into {MODULES}:\n{done.stderr or done.stdout}")
-    stamp.write_text(lock)
+    stamp.write_text(wanted)
 
 
 class NodeScript(Script):
