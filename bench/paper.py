@@ -17,6 +17,9 @@ from bench.machine import describe
 from bench.report import Answer, Result, saturated, was_limited
 from bench.server import ROOT
 
+#: where the load's histogram of times ends (c/load.c)
+_LONGEST_US = (1 << 20) - 1
+
 _LIBRARIES = ("aiohttp", "orjson", "uvloop", "websockets")
 
 
@@ -70,7 +73,9 @@ def _as_json(told: Told) -> dict[str, object]:
         asdict(each)
         | {
             "results": {
-                name: asdict(result) | {"saturated": saturated(result), "is_load_the_limit": was_limited(result)}
+                name: asdict(result)
+                | {name_us: us or None for name_us, us in (("p50_us", result.p50_us), ("p99_us", result.p99_us))}
+                | {"saturated": saturated(result), "is_load_the_limit": was_limited(result)}
                 for name, result in each.results.items()
             }
         }
@@ -111,14 +116,19 @@ def _words(value: object) -> str:
     return "; ".join(f"{name}: {said}" for name, said in value.items()) if isinstance(value, dict) else str(value)
 
 
+def _time(us: float) -> str:
+    """Nothing where nothing was timed; and the load's histogram ends somewhere."""
+    return f"over {_LONGEST_US:,}" if us >= _LONGEST_US else f"{us:,.0f}" if us else ""
+
+
 def _rows(question: str, results: Mapping[str, Result]) -> list[str]:
     rows, yardstick = [], list(results.values())[1:2]
     for name, one in results.items():
         rate = f"{one.per_s:,.0f}" if saturated(one) == "server" else f"({one.per_s:,.0f})"
         ratios = [f"{one.per_s / other.per_s:.2f} | {one.cpu_us:,.1f} | {one.cpu_us / other.cpu_us:.2f}" for other in yardstick]
         rows.append(
-            f"| {question} | {name} | {rate} | {ratios[0] if ratios else f'| {one.cpu_us:,.1f} |'} | {one.p50_us:,.0f} "
-            f"| {one.p99_us:,.0f} | {one.server_share:.0%}, {one.load_share:.0%} | {saturated(one)} |"
+            f"| {question} | {name} | {rate} | {ratios[0] if ratios else f'| {one.cpu_us:,.1f} |'} | {_time(one.p50_us)} "
+            f"| {_time(one.p99_us)} | {one.server_share:.0%}, {one.load_share:.0%} | {saturated(one)} |"
         )
     return rows
 

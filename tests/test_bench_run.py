@@ -59,16 +59,23 @@ def test_a_question_that_breaks_off_is_told_and_the_next_one_asked(
         raise SystemExit("no answer: the load\nbroke off")
 
     def answers(_: Sequence[str]) -> int:
-        return answer("it is so", RESULT, RESULT, replace(RESULT, cpu_us=50.0), names=("gateway", "floor", "third"))
+        return answer(
+            "it is so",
+            RESULT,
+            RESULT,
+            replace(RESULT, cpu_us=50.0, p50_us=0, p99_us=1_048_575),
+            names=("gateway", "floor", "third"),
+        )
 
     monkeypatch.setattr(run, "QUESTIONS", (Question("first", breaks, [], []), Question("second", answers, [], [])))
     assert run.main(["--out", str(tmp_path)]) == 1
     table = (tmp_path / "README.md").read_text()
     assert "* **first**: no answer: the load broke off" in table
-    assert "| second | third | 10 | 1.00 | 50.0 | 10.00 |" in table
+    assert "| second | third | 10 | 1.00 | 50.0 | 10.00 |  | over 1,048,575 |" in table
     first, second = json.loads((tmp_path / "figures.json").read_text())["questions"]
     assert first["answers"][0]["is_refused"]
     assert second["answers"][0]["results"]["third"]["saturated"] == "server"
+    assert second["answers"][0]["results"]["third"]["p50_us"] is None
     assert "no answer: the load\nbroke off" in capfd.readouterr().err
 
 
