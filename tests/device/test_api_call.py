@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -167,6 +168,28 @@ async def test_a_body_that_does_not_come_is_given_up(served: Served, monkeypatch
     await line.send(served.head("POST", EVENTS, b"{}", "Content-Length: 2") + b"{")
     status, headers, answer = await line.answer()
     assert (status, headers["connection"], answer["where"]) == (408, "close", "body")
+
+
+@pytest.mark.parametrize("path", [EVENTS, EVENTS.replace("/events", "/batch_events")])
+async def test_a_body_that_drips_has_no_more_time_than_one_that_does_not_come(
+    served: Served, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(call, "BODY_TIMEOUT_S", 0.2)
+    line = await served.connect()
+    await line.send(served.head("POST", path, b"{}", "Content-Length: 100000"))
+
+    async def drip() -> None:
+        while True:
+            await line.send(b" ")
+            await asyncio.sleep(0.02)  # the pace of it, well within the time that a pause may take
+
+    dripping = asyncio.create_task(drip())
+    try:
+        async with asyncio.timeout(5):
+            assert (await line.answer())[0] == 408
+    finally:
+        dripping.cancel()
+        await asyncio.gather(dripping, return_exceptions=True)
 
 
 @pytest.mark.parametrize("start", [b"", b"1\r\n{\r\n"])
