@@ -367,10 +367,6 @@ def serve(
         await gateway.stop()
         reloading.cancel()
         await asyncio.gather(reloading, return_exceptions=True)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # All is done; whoever asks once more while the process ends must not turn that into a death by signal.
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)
         return 0
 
     return uvloop.run(run())
