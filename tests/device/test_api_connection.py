@@ -149,7 +149,7 @@ async def test_stopping_cuts_off_what_does_not_finish(served: Served) -> None:
     await stuck.send(served.head("POST", EVENTS, body, f"Content-Length: {len(body)}") + body)
     while not served.node.published:
         await served.send("GET", "/healthz")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await served.site.stop(0.01)
     await half.reader.read()
     assert await stuck.is_closed()

@@ -80,7 +80,7 @@ async def send(served: Served, data: bytes) -> int:
     line = await served.connect()
     try:
         await line.send(data)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             if data.startswith(b"HEAD"):
                 return int((await line.reader.readuntil(b"\r\n")).split(b" ")[1])
             return (await line.answer())[0]

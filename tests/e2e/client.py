@@ -67,7 +67,7 @@ class Client:
         client.socket_id = json.loads(frame["data"])["socket_id"]
         return client
 
-    async def next(self, within_s: float = 5.0) -> Frame:
+    async def next(self, within_s: float = 20.0) -> Frame:
         async with asyncio.timeout(within_s):
             return await self._read()
 
@@ -75,7 +75,7 @@ class Client:
         frame: Frame = self.unread.pop(0) if self.unread else json.loads(await self.ws.recv())
         return frame
 
-    async def expect(self, event: str, channel: str | None = None, within_s: float = 5.0) -> Frame:
+    async def expect(self, event: str, channel: str | None = None, within_s: float = 20.0) -> Frame:
         """Read up to the next frame of this event (and channel), and return it."""
         try:
             async with asyncio.timeout(within_s):
@@ -94,7 +94,7 @@ class Client:
         await self.expect("pusher:pong")
         return list(self.passed)
 
-    async def closed(self, within_s: float = 5.0) -> int:
+    async def closed(self, within_s: float = 20.0) -> int:
         """Read on until the connection has ended and return the close code."""
         try:
             async with asyncio.timeout(within_s):

@@ -120,7 +120,7 @@ class GatewayProcess:
             self._changed.set()
         self._changed.set()
 
-    async def wait_for_line(self, predicate: Callable[[str], bool], within_s: float = 10.0) -> str:
+    async def wait_for_line(self, predicate: Callable[[str], bool], within_s: float = 20.0) -> str:
         """Wait for a line of output; fails if the process ends first."""
         assert self._reader is not None
         try:
@@ -172,7 +172,7 @@ class GatewayProcess:
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
 
-    async def ended(self, within_s: float = 10.0) -> int:
+    async def ended(self, within_s: float = 20.0) -> int:
         """Wait until the process has ended and return its exit status."""
         assert self._process is not None
         assert self._reader is not None
@@ -185,7 +185,7 @@ class GatewayProcess:
             raise AssertionError(f"not gone after {within_s} s; the gateway said:\n" + "\n".join(self.lines[-50:])) from None
         return status
 
-    async def stop(self, within_s: float = 10.0) -> int:
+    async def stop(self, within_s: float = 20.0) -> int:
         """Ask it to end (SIGTERM) and return its exit status."""
         self.signal()
         return await self.ended(within_s)

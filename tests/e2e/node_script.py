@@ -82,7 +82,7 @@ class NodeScript(Script):
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await self._process.wait()
                 await self._reader
         except TimeoutError:

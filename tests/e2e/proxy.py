@@ -84,7 +84,7 @@ class Proxy:
 
     async def _wait_for(self, sign: str) -> None:
         assert self._process.stderr is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             async for line in self._process.stderr:
                 self.lines.append(line.decode())
                 if sign in self.lines[-1]:

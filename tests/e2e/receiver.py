@@ -178,7 +178,7 @@ class Receiver:
         assert ledger.check_delivery(self._accepted.get((app_id, name), [])) == []
 
     async def wait_for(
-        self, kind: str, *, count: int = 1, endpoint: str = "all", within_s: float = 10.0, **data: Any
+        self, kind: str, *, count: int = 1, endpoint: str = "all", within_s: float = 20.0, **data: Any
     ) -> list[Event]:
         """Wait until the endpoint has accepted `count` events of this kind whose data holds these values."""
 
@@ -190,16 +190,16 @@ class Receiver:
         await self.wait_until(lambda: len(found()) >= count, f"{count} {kind} {data}", within_s)
         return found()
 
-    async def one(self, kind: str, *, endpoint: str = "all", within_s: float = 10.0, **data: Any) -> Event:
+    async def one(self, kind: str, *, endpoint: str = "all", within_s: float = 20.0, **data: Any) -> Event:
         """Wait for an event of this kind whose data holds these values."""
         return (await self.wait_for(kind, endpoint=endpoint, within_s=within_s, **data))[0]
 
-    async def wait_for_hooks(self, predicate: Callable[[Hook], bool], count: int = 1, within_s: float = 10.0) -> list[Hook]:
+    async def wait_for_hooks(self, predicate: Callable[[Hook], bool], count: int = 1, within_s: float = 20.0) -> list[Hook]:
         """Wait for `count` requests, answered well or not."""
         await self.wait_until(lambda: sum(map(predicate, self.hooks)) >= count, f"{count} requests", within_s)
         return [hook for hook in self.hooks if predicate(hook)]
 
-    async def wait_until(self, condition: Callable[[], object], what: str, within_s: float = 10.0) -> None:
+    async def wait_until(self, condition: Callable[[], object], what: str, within_s: float = 20.0) -> None:
         """Wait until a condition on what has been received holds."""
         try:
             async with asyncio.timeout(within_s):

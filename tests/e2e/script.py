@@ -24,7 +24,7 @@ class Script:
         """Give the script a command."""
         raise NotImplementedError
 
-    async def expect(self, type_: str, *, within_s: float = 8.0, **members: Any) -> Message:
+    async def expect(self, type_: str, *, within_s: float = 20.0, **members: Any) -> Message:
         """Take the first message not yet taken of this type and with these members."""
         try:
             async with asyncio.timeout(within_s):

@@ -92,7 +92,7 @@ async def test_a_receiver_can_live_on_the_feed_alone(start_gateway: StartGateway
         await client.close()
         seen: list[str] = []
         cursor = 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while len(seen) < 4:
                 page = await backend.get("/webhooks/events", after=cursor, wait=5)
                 cursor = page["cursor"]
@@ -177,7 +177,7 @@ async def test_why_names_the_filter_and_the_attempts(start_gateway: StartGateway
         assert await backend.publish("orders", "created") == 200
         await receiver.wait_for_hooks(lambda hook: hook.attempt == 2)
         hook = receiver.hooks[0]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while (answer := await backend.get(f"/webhooks/events/{hook.id}"))["endpoints"][0]["deliveries"][0]["state"] == "due":
                 pass
     found = {one["name"]: one for one in answer["endpoints"]}
@@ -248,7 +248,7 @@ async def test_replays_do_not_hold_up_the_live_ones(start_gateway: StartGateway,
         await receiver.one("message.published", event="first")
         let_go = asyncio.Event()
         receiver.rules = [lambda hook: Answer(until=let_go) if hook.is_replay else None]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while (await post_or_refused(backend, receiver.hooks[0].id)) != 200:
                 pass  # until its delivery is written down it is still due
         await receiver.wait_for_hooks(lambda hook: hook.is_replay)

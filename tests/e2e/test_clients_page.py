@@ -100,7 +100,7 @@ async def test_its_python_client(shop: GatewayProcess, receiver: Receiver, monke
         await receiver.one("channel.subscribed", channel="private-orders")
         async with Backend(shop.port, *SHOP.values()) as backend:
             assert await backend.publish("private-orders", "created", '{"id":7}') == 200
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert json.loads(await heard.get()) == {"id": 7}
     finally:
         await end(names["client"].connection)

@@ -93,7 +93,7 @@ async def test_pusher_js_over_tls(
     gateway = await start_gateway(app(webhooks=[], needs_tls=True), server={"tls": {"cert": str(cert), "key": str(key)}})
     script = await run_node("pusher_js.mjs")
     script.send("server", appId=APP_ID, key=KEY, secret=SECRET, port=gateway.port)
-    options = {"wsHost": "localhost", "wssPort": gateway.port, "forceTLS": True, "enabledTransports": ["ws", "wss"]}
+    options = {"wssPort": gateway.port, "forceTLS": True, "enabledTransports": ["ws", "wss"]}
     script.send("connect", key=KEY, port=gateway.port, options=options)
     await script.expect("state", current="connected")
     script.send("subscribe", channel="private-orders")
@@ -229,7 +229,7 @@ async def test_when_files_run_out_newcomers_are_turned_away_and_all_else_goes_on
         for one in idle:
             one.close()
         # Whoever comes when there is room again is let in.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while True:
                 try:
                     newcomer = await connect(gateway)

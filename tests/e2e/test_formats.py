@@ -59,7 +59,7 @@ class Inbox:
         return web.Response(status=hook.status)
 
     async def wait(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()

@@ -58,7 +58,7 @@ class Threaded:
         return heard
 
     async def expect(self, name: str) -> Any:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while True:
                 found, data = await self.queue.get()
                 if found == name:

@@ -144,6 +144,8 @@ class ReceiverProcess:
     def _read(self, stream: IO[str]) -> None:
         with stream:
             for line in stream:
+                if not line.endswith("\n"):
+                    break  # it was killed while it wrote
                 with self._changed:
                     self.lines.append(line.rstrip())
                     self._changed.notify_all()
