@@ -24,6 +24,7 @@ from websockets.protocol import State
 from gateway.core.error import Code
 from gateway.node import Handshake, Live
 from gateway.transport.commons import Commons
+from gateway.transport.glance import CLOSE, MESSAGES, PING, PONG, TEXT, code_of, echo, glance
 from gateway.transport.parser import Parser, discard
 from gateway.transport.wheel import OFF
 
@@ -229,8 +230,18 @@ class Connection(asyncio.Protocol):
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def _feed(self, data: bytes) -> None:
-        frames = 0
-        for start in range(0, len(data), _SLICE):
+        frames = at = 0
+        # A parser is at work where something is unfinished, or the end has begun.
+        while self._parser is None and frames < _FRAMES_PER_TURN:
+            found = glance(data, at, self._limit)
+            if found is None:
+                break
+            first, payload, at = found
+            frames += 1
+            self._take_whole(first, payload)
+            if self._phase >= _ENDED:
+                return
+        for start in range(at, len(data), _SLICE):
             if frames >= _FRAMES_PER_TURN:
                 self._pause(data[start:])
                 return
@@ -252,6 +263,19 @@ class Connection(asyncio.Protocol):
         if self._rest is None and self._transport is not None:
             self._transport.resume_reading()
 
+    def _take_whole(self, first: int, payload: bytes) -> None:
+        """Take a frame that needed no parser."""
+        if first in MESSAGES:
+            self._is_text = first == TEXT
+            self._finish(payload)
+            if self._verdict is not None:
+                self._parse(b"")  # there is a parser now, and it has something to say
+        elif first == PING:
+            self._queue(echo(PONG, payload))
+        elif first == CLOSE:
+            self._queue(echo(CLOSE, payload))
+            self._end((code_of(payload), "client"))
+
     def _parse(self, data: bytes) -> int:
         """Parse some bytes, act on the frames in them, and return how many there were."""
         parser = self._borrowed()
@@ -265,7 +289,7 @@ class Connection(asyncio.Protocol):
             self._unparsed -= parser.size_on_wire(frame)
             if frame.opcode <= Opcode.BINARY:
                 if self._verdict is None:
-                    self._take(frame, parser)
+                    self._take(frame)
             elif frame.opcode is Opcode.PING:
                 self._queue(answers.pop(0))
         self._queue_all(answers)
@@ -277,7 +301,7 @@ class Connection(asyncio.Protocol):
             self._lender.take_back(parser)
         return len(frames)
 
-    def _take(self, frame: Frame, parser: Parser) -> None:
+    def _take(self, frame: Frame) -> None:
         """Take a data frame: a message, or a fragment of one."""
         if frame.opcode is not Opcode.CONT:
             self._is_text = frame.opcode is Opcode.TEXT
@@ -292,26 +316,26 @@ class Connection(asyncio.Protocol):
             self._fragments += 1
             # More fragments than bytes are allowed: there are empty ones among them, and no end to it.
             if max(self._fragments, len(self._message)) > self._limit:
-                self._fail(parser, 1009, "message_too_large", "the message is too large")
+                self._fail(1009, "message_too_large", "the message is too large")
                 return
             if not frame.fin:
                 return
             data, self._message = bytes(self._message), None
-        self._finish(data, parser)
+        self._finish(data)
 
-    def _finish(self, data: bytes, parser: Parser) -> None:
+    def _finish(self, data: bytes) -> None:
         """Take a whole message."""
         self.received_messages += 1
         self.received_bytes += len(data)
         # A binary message is no frame of the protocol and is ignored (Pusher protocol: closing would cost old clients dearly).
         if self._is_text:
-            self._hand_over(data, parser)
+            self._hand_over(data)
 
-    def _hand_over(self, data: bytes, parser: Parser) -> None:
+    def _hand_over(self, data: bytes) -> None:
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            self._fail(parser, 1007, "protocol_error", "text must be UTF-8")
+            self._fail(1007, "protocol_error", "text must be UTF-8")
             return
         if self._live is None or self._phase != OPEN:
             return
@@ -319,13 +343,13 @@ class Connection(asyncio.Protocol):
             self._commons.node.receive(self._live, text)
         except Exception:  # a fault that one message meets costs the connection it came by, and no other
             _logger.exception("a message could not be handled")
-            self._fail(parser, 1011, "internal_error", "internal error")
+            self._fail(1011, "internal_error", "internal error")
 
     # -- ending ----------------------------------------------------------------------------------------------------
 
-    def _fail(self, parser: Parser, code: int, reason: str, sentence: str) -> None:
+    def _fail(self, code: int, reason: str, sentence: str) -> None:
         self._verdict = (code, reason)
-        parser.fail(code, sentence)
+        self._borrowed().fail(code, sentence)
 
     def _end(self, verdict: tuple[int, str]) -> None:
         """Nothing more will be read: report it, and close the line when all is written."""

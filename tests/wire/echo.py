@@ -17,7 +17,6 @@ from gateway.transport import front
 from gateway.transport.compressed import CompressedConnection
 from gateway.transport.connection import Connection
 from gateway.transport.deflate import Deflation
-from gateway.transport.parser import Parser
 
 #: The suite's largest message, and some room.
 LIMIT = 17 * 1024 * 1024
@@ -53,8 +52,8 @@ class _BinaryToo:
 
     __slots__ = ()
 
-    def _finish(self, data: bytes, parser: Parser) -> None:
-        super()._finish(data, parser)  # type: ignore[misc]
+    def _finish(self, data: bytes) -> None:
+        super()._finish(data)  # type: ignore[misc]
         if not self._is_text:  # type: ignore[attr-defined]
             echo = bytearray(codec.wire(data))
             echo[0] = 0x80 | Opcode.BINARY
