@@ -360,9 +360,10 @@ class Node:
             case fx.AuthFailed(channel, reason):
                 self._telemetry.frames_refused += 1
                 has_room = not self._has_no_room(tenant)
-                self._recorder.record(
-                    tenant.lifecycle.auth_failed(live.socket_id, channel, reason, self._now(), has_room=has_room)
-                )
+                told = tenant.lifecycle.auth_failed(live.socket_id, channel, reason, self._now(), has_room=has_room)
+                self._recorder.record(told)
+            case fx.Throttled():
+                self._telemetry.subscriptions_throttled += 1
             case fx.Rejected(reason, channel, event, size):
                 self._reject(tenant, "client", reason, channel, event, size, live.socket_id)
             case fx.Close(code, sentence):
@@ -434,9 +435,8 @@ class Node:
         self._telemetry.rejections[reason] += 1
         if tenant.lifecycle.wanted:
             has_room = not self._has_no_room(tenant)
-            self._recorder.record(
-                tenant.lifecycle.rejected(reason, source, channel, event, size, name, self._now(), has_room=has_room)
-            )
+            told = tenant.lifecycle.rejected(reason, source, channel, event, size, name, self._now(), has_room=has_room)
+            self._recorder.record(told)
 
     def _has_no_room(self, tenant: Tenant) -> bool:
         """An app that wants no events makes none, so a full queue is no reason to refuse it anything."""

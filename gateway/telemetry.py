@@ -62,6 +62,7 @@ class Telemetry:
         self.connections_refused: Counter[int] = Counter()  # by code
         self.frames_received = 0
         self.frames_refused = 0
+        self.subscriptions_throttled = 0  # sign-ins included
         self.publications: Counter[str] = Counter()  # by source: http, client
         self.rejections: Counter[str] = Counter()  # by reason
         self.deliveries = 0  # frames offered in fan-outs

@@ -51,7 +51,7 @@ def test_settings_arrive_in_their_records(file: Path) -> None:
         "[server]\nport = 7001\ndrain = '1s'\nsend_buffer = '64KB'\ntrusted_proxies = ['10.0.0.0/8']\n"
         "[outbox]\nmode = 'memory'\n[log]\nlevel = 'debug'\n"
         + APP
-        + "linger = '250ms'\nlimits = { connections = 5, event_data = 20_000, cache = '1GB' }\n"
+        + "linger = '250ms'\nlimits = { connections = 5, event_data = 20_000, cache = '1GB', subscriptions = 0 }\n"
         + "cache_lifetime = '1h'\nsubscription_counts = true\n"
         + HOOK
         + "events = ['channel.*']\nheaders = { X-Tenant = 'env:TENANT' }\n"
@@ -62,7 +62,7 @@ def test_settings_arrive_in_their_records(file: Path) -> None:
     assert (config.outbox.mode, config.log.level) == ("memory", "debug")
     [entry] = config.apps
     assert (entry.app.secret, entry.app.linger_s) == ("s3cret-of-the-app", 0.25)
-    assert (entry.app.limits.connections, entry.app.limits.event_data, entry.app.limits.batch) == (5, 20_000, 10)
+    assert (entry.app.limits.connections, entry.app.limits.event_data, entry.app.limits.subscriptions) == (5, 20_000, 0)
     assert (entry.app.cache_lifetime_s, entry.app.limits.cache, entry.app.subscription_counts) == (3600.0, 1024**3, True)
     [endpoint] = entry.endpoints
     assert (endpoint.app_id, endpoint.key, endpoint.events) == ("1001", "1001/backend", ("channel.*",))

@@ -215,6 +215,13 @@ FAMILIES = (
         (),
         _one(lambda view: view.telemetry.frames_refused),
     ),
+    Family(
+        "counter",
+        "rawpush_subscriptions_throttled",
+        "Subscriptions and repeated sign-ins refused because their connection asked too often.",
+        (),
+        _one(lambda view: view.telemetry.subscriptions_throttled),
+    ),
     # publications
     Family(
         "counter",

@@ -161,6 +161,7 @@ LIMITS = Table(
         "presence_user_info": size(1, 64 * _MB),
         "watchlist": whole(1, 100_000),
         "channels_per_connection": whole(1, 1_000_000),
+        "subscriptions": whole(0, 1_000_000),
         "cache": size(0, 64 * _GB),
         "message": size(_KB, 256 * _MB),
         "request": size(_KB, 256 * _MB),

@@ -33,6 +33,9 @@ class Limits:
     watchlist: int = 100
     #: channels one connection may hold; no hosted limit is published, this one bounds a hostile client's memory
     channels_per_connection: int = 1_000
+    #: subscriptions and repeated sign-ins per second and connection, after a burst of as many as it may hold; 0: no limit.
+    #: Not well founded: each makes some eight lifecycle events at most, and nobody turns ten pages a second for long
+    subscriptions: int = 10
     #: kept events of the app's cache channels, all together with what keeping them takes; 0: none is kept
     cache: int = 16_777_216
     #: one inbound WebSocket message, all fragments together. Room for a client event of full size whose data is escaped six-fold

@@ -85,6 +85,11 @@ class AuthFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Throttled:
+    """Count a subscription or a sign-in that came too soon; it has changed nothing, so there is nothing to record."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """Record that a client event was refused; `reason` is one of the `message.rejected` reasons of the catalogue."""
 
@@ -95,4 +100,4 @@ class Rejected:
     size: int
 
 
-Effect = Reply | Subscribe | Unsubscribe | Publish | Close | SignIn | Authenticated | AuthFailed | Rejected
+Effect = Reply | Subscribe | Unsubscribe | Publish | Close | SignIn | Authenticated | AuthFailed | Throttled | Rejected

@@ -18,12 +18,12 @@ class TokenBucket:
     `now` is monotonic seconds. A `now` that stands still or steps back brings no tokens, and takes none away.
     """
 
-    __slots__ = ("_at", "_burst", "_tokens", "rate")
+    __slots__ = ("_at", "_tokens", "burst", "rate")
 
     def __init__(self, rate: float, burst: float | None = None) -> None:
         self.rate = rate
-        self._burst = rate if burst is None else burst
-        self._tokens = self._burst
+        self.burst = rate if burst is None else burst
+        self._tokens = self.burst
         self._at: float | None = None
 
     def take(self, now: float, count: int = 1) -> bool:
@@ -34,7 +34,7 @@ class TokenBucket:
         if self._at is None:
             self._at = now
         elif now > self._at:
-            self._tokens = min(self._burst, self._tokens + (now - self._at) * self.rate)
+            self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
             self._at = now
         if self._tokens < count - _ROUNDING:
             return False

@@ -7,6 +7,7 @@ The laws of this file
    Likewise it is signed in from its `SignIn` effect on, as one user for as long as it lives.
 2. Whatever a client sends, a session does not raise, and answers with at most one `pusher:error`.
 3. What fails changes nothing but counters.
+4. What makes lifecycle events is bounded by the app's rates, whatever a client sends.
 """
 
 from __future__ import annotations
@@ -18,7 +19,19 @@ from gateway.core import frame as codec
 from gateway.core.app import App, Limits
 from gateway.core.auth import channel_signature_error, user_signature_error
 from gateway.core.channel import is_legal, kind_of
-from gateway.core.effect import Authenticated, AuthFailed, Close, Effect, Publish, Rejected, Reply, SignIn, Subscribe, Unsubscribe
+from gateway.core.effect import (
+    Authenticated,
+    AuthFailed,
+    Close,
+    Effect,
+    Publish,
+    Rejected,
+    Reply,
+    SignIn,
+    Subscribe,
+    Throttled,
+    Unsubscribe,
+)
 from gateway.core.error import Code
 from gateway.core.frame import (
     BadFrame,
@@ -50,7 +63,7 @@ _NO_CHANNELS: Mapping[str, Member | None] = MappingProxyType({})
 class Session:
     """The state of one connection. `app` may be replaced by a newer version of itself at any time."""
 
-    __slots__ = ("_bad_frames", "_channels", "_events", "app", "authenticated", "socket_id", "user")
+    __slots__ = ("_bad_frames", "_channels", "_events", "_turns", "app", "authenticated", "socket_id", "user")
 
     def __init__(self, app: App, socket_id: str) -> None:
         self.app = app
@@ -62,6 +75,8 @@ class Session:
         # most connections send no events and make no mistakes, and there are many of them: what few need is made late
         self._channels: dict[str, Member | None] | None = None
         self._events: TokenBucket | None = None
+        # Made with the first channel that is left: until then nobody can have subscribed to more than he may hold.
+        self._turns: TokenBucket | None = None
         self._bad_frames = 0
 
     @property
@@ -87,11 +102,11 @@ class Session:
             case Ping():
                 return _PONG
             case SubscribeRequest():
-                return self._subscribe(frame)
+                return self._subscribe(frame, now)
             case UnsubscribeRequest():
                 return self._unsubscribe(frame.channel)
             case SignInRequest():
-                return self._sign_in(frame)
+                return self._sign_in(frame, now)
             case BadFrame():
                 return self._bad_frame(frame)
             case Unknown():
@@ -137,7 +152,7 @@ class Session:
 
     # -- who it is
 
-    def _sign_in(self, request: SignInRequest) -> Sequence[Effect]:
+    def _sign_in(self, request: SignInRequest, now: float) -> Sequence[Effect]:
         app, before = self.app, self.user
         if not app.user_signin:
             return (_error("user sign-in is switched off for this app"),)
@@ -150,12 +165,14 @@ class Session:
             return (_error(user),)
         if before is not None and before.id != user.id:
             return (_error(f"this connection is signed in as {before.id}: to be somebody else, open another one"),)
+        if before is not None and not self._has_turn(now):
+            return (_error(self._too_often()), Throttled())
         self.user = user
         return (SignIn(user, request.user_data, before),)
 
     # -- subscriptions
 
-    def _subscribe(self, request: SubscribeRequest) -> Sequence[Effect]:
+    def _subscribe(self, request: SubscribeRequest, now: float) -> Sequence[Effect]:
         channel = request.channel
         limits = self.app.limits
         if self.user is not None and channel == USER_CHANNEL + self.user.id:
@@ -172,7 +189,7 @@ class Session:
             return _refused(channel, "LimitReached", sentence, 4100)
         kind = kind_of(channel)
         if not kind.needs_auth:
-            return self._hold(channel, None)
+            return self._hold(channel, None, now)
 
         wrong = channel_signature_error(self.app, self.socket_id, channel, request.auth, request.channel_data)
         if wrong is not None:
@@ -187,9 +204,11 @@ class Session:
             if isinstance(found, str):
                 return _refused(channel, "InvalidData", found, 400)
             member = found
-        return self._hold(channel, member)
+        return self._hold(channel, member, now)
 
-    def _hold(self, channel: str, member: Member | None) -> Sequence[Effect]:
+    def _hold(self, channel: str, member: Member | None, now: float) -> Sequence[Effect]:
+        if self._turns is not None and not self._has_turn(now):
+            return (*_refused(channel, "LimitReached", self._too_often(), 429), Throttled())
         if self._channels is None:
             self._channels = {}
         self._channels[channel] = member
@@ -205,7 +224,20 @@ class Session:
         member = self._channels.pop(channel)
         if not self._channels:
             self._channels = None
+        if self._turns is None:
+            self._turns = TokenBucket(*_pace(self.app.limits))
         return member
+
+    def _has_turn(self, now: float) -> bool:
+        """Tell whether one more subscription or sign-in may be carried out now, and count it."""
+        rate, burst = _pace(self.app.limits)
+        if self._turns is None or (self._turns.rate, self._turns.burst) != (rate, burst):
+            self._turns = TokenBucket(rate, burst)
+        return rate == 0 or self._turns.take(now)
+
+    def _too_often(self) -> str:
+        rate, burst = _pace(self.app.limits)
+        return f"a connection may subscribe {rate} times per second, and {burst} times at once: try again later"
 
     # -- client events
 
@@ -278,6 +310,11 @@ class Session:
         limits = self.app.limits
         channel = None if channel is None else _cut(channel, limits.channel_name)
         return (_error(frame.sentence), Rejected(reason, channel, _cut(event, limits.event_name), 0))
+
+
+def _pace(limits: Limits) -> tuple[int, int]:
+    """Return how often a connection may subscribe: per second, and at once, since a page may change all its channels."""
+    return limits.subscriptions, max(limits.subscriptions, limits.channels_per_connection)
 
 
 def _illegal(channel: str, limits: Limits) -> str:

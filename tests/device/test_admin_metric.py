@@ -49,6 +49,7 @@ async def busy() -> House:
     house.node.lost(leaving, 1000, "client")
     house.node.publish([Publication("740213", "created", ("orders",), "{}")])
     house.node.reject("740213", "invalid_data", "orders", "created", 7)
+    house.telemetry.subscriptions_throttled += 6
     assert house.node.open(Handshake("nobody's", "7", "js", "8.6.0", None, "test/1", "203.0.113.9"), FakeConnection()) is None
     house.kit.deliverer.health["740213/backend"] = FakeHealth("backing off", running=3)
     connection.received_bytes = 50
@@ -105,6 +106,7 @@ async def test_they_say_what_is_so() -> None:
         ("rawpush_frames_received_total", {}, 1),
         ("rawpush_frames_sent_total", {}, 4),
         ("rawpush_received_bytes_total", {}, 50),
+        ("rawpush_subscriptions_throttled_total", {}, 6),
         ("rawpush_publications_total", {"source": "http"}, 1),
         ("rawpush_publications_total", {"source": "client"}, 0),
         ("rawpush_deliveries_total", {}, 1),

@@ -128,12 +128,16 @@ class Client:
         """Subscribe to a presence channel as this user."""
         return await self.subscribe(channel, {"user_id": user_id, "user_info": {"name": user_id}})
 
-    async def sign_in(self, user_id: str, **more: object) -> Frame:
-        """Sign in as this user and wait for the success."""
+    def signature(self, user_id: str, **more: object) -> dict[str, str]:
+        """Return the `data` of a sign-in frame, signed."""
         user_data = json.dumps({"id": user_id, **more})
         text = f"{self.socket_id}::user::{user_data}"
         auth = f"{self.key}:" + hmac.new(self.secret.encode(), text.encode(), hashlib.sha256).hexdigest()
-        await self.send("pusher:signin", {"auth": auth, "user_data": user_data})
+        return {"auth": auth, "user_data": user_data}
+
+    async def sign_in(self, user_id: str, **more: object) -> Frame:
+        """Sign in as this user and wait for the success."""
+        await self.send("pusher:signin", self.signature(user_id, **more))
         return await self.expect("pusher:signin_success")
 
     async def unsubscribe(self, channel: str) -> None:

@@ -204,6 +204,31 @@ async def test_client_events_per_second(tmp_path: Path) -> None:
         assert await rejections(house) == [("client", "rate_limited", "private-a")] * 2
 
 
+async def test_subscriptions_and_sign_ins_per_second(tmp_path: Path) -> None:
+    sentence = "a connection may subscribe 3 times per second, and 3 times at once: try again later"
+    async with running(tmp_path, Limits(subscriptions=3, channels_per_connection=2)) as house:
+        client = await house.connect()
+        await client.sign_in("u-1")
+        await client.subscribe("kept")
+        for _ in range(2):
+            await client.sign_in("u-1")
+            for _ in range(2):
+                await client.subscribe("orders")
+                await client.unsubscribe("orders")
+            told = await not_subscribed(client, "orders")
+            assert told == {"type": "LimitReached", "error": sentence, "status": 429}
+            await client.send("pusher:signin", client.signature("u-1"))
+            assert await refused(client) == (None, sentence)
+            house.pass_time(1.0)
+        assert await house.backend.publish("kept", "still-here") == 200
+        await client.expect("still-here", "kept")
+        turns = await house.recorded("channel.subscribed", "channel.unsubscribed")
+        assert [one["channel"] for one in turns] == ["kept", *["orders"] * 8]
+        assert len(await house.recorded("connection.authenticated")) == 3
+        assert await rejections(house) == []
+        assert house.gateway.telemetry.subscriptions_throttled == 4
+
+
 async def test_publishes_and_questions_per_second(tmp_path: Path) -> None:
     # the burst is that of a second, but a whole batch always passes
     async with running(tmp_path, Limits(publishes=2, batch=2, reads=2)) as house:
