@@ -1,0 +1,81 @@
+"""All members of a large presence channel go at once: newcomers are not held up, and each departure counts once or not at all."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+
+from tests.e2e.client import Client
+from tests.e2e.conftest import Connect, StartGateway
+from tests.e2e.crowd import Crowd
+from tests.e2e.gateway_process import GatewayProcess, app
+from tests.e2e.receiver import Receiver
+
+HALL = "presence-hall"
+USERS = [f"u-{number}" for number in range(500)]
+WATCHERS = [f"w-{number}" for number in range(100)]
+LIMITS = {"presence_members": 10_000}
+
+
+async def newcomer(gateway: GatewayProcess, number: int) -> float:
+    """Connect and join the hall as somebody new; return how long that took."""
+    began_at = time.monotonic()
+    client = await Client.connect(gateway.port)
+    await client.join(HALL, f"new-{number}")
+    took_s = time.monotonic() - began_at
+    client.reset()
+    return took_s
+
+
+def told(receiver: Receiver, kind: str) -> Counter[str]:
+    return Counter(event.data["user_id"] for event in receiver.of() if event.kind == kind and event.data["user_id"] in USERS)
+
+
+async def test_nobody_waits_for_those_who_leave_and_each_of_them_is_told_of_once(
+    start_gateway: StartGateway, connect: Connect, receiver: Receiver
+) -> None:
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint(format="batch")], limits=LIMITS))
+    observer = await connect(gateway)
+    await observer.join(HALL, "observer")
+    watchers = await Crowd.gather(gateway.port, HALL, WATCHERS)
+    crowd = await Crowd.gather(gateway.port, HALL, USERS)
+    await observer.settle()
+    crowd.vanish()
+    waits = [await newcomer(gateway, number) for number in range(20)]
+    assert max(waits) < 1.0
+    await receiver.wait_until(lambda: len(told(receiver, "channel.member_removed")) == len(USERS), "everybody's departure")
+    removed = [frame for frame in await observer.settle() if frame["event"] == "pusher_internal:member_removed"]
+    left = Counter(json.loads(frame["data"])["user_id"] for frame in removed)
+    assert {user: count for user, count in left.items() if not user.startswith("new-")} == Counter(USERS)
+    watchers.vanish()
+    await observer.close()
+    assert await gateway.stop() == 0
+    assert told(receiver, "channel.member_removed") == told(receiver, "channel.member_added") == Counter(USERS)
+    receiver.check_ledger()
+
+
+async def test_who_comes_back_in_time_has_not_been_away(
+    start_gateway: StartGateway, connect: Connect, receiver: Receiver
+) -> None:
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint(format="batch")], limits=LIMITS, linger="1h"))
+    crowd = await Crowd.gather(gateway.port, HALL, USERS)
+    crowd.vanish()
+    again = await Crowd.gather(gateway.port, HALL, USERS)
+    await receiver.wait_for("connection.closed", count=len(USERS))
+    # What is told of a channel is told in order: had somebody been away, it would have come before this.
+    last = await connect(gateway)
+    await last.join(HALL, "last")
+    await receiver.one("channel.member_added", user_id="last")
+    kinds = Counter(event.kind for event in receiver.of() if event.data.get("channel") == HALL)
+    assert kinds["channel.subscribed"] == 2 * len(USERS) + 1
+    assert (kinds["channel.occupied"], kinds["channel.vacated"], kinds["channel.member_removed"]) == (1, 0, 0)
+    assert told(receiver, "channel.member_added") == Counter(USERS)
+    again.vanish()
+    await last.close()
+    await receiver.wait_for("connection.closed", count=2 * len(USERS) + 1)
+    assert told(receiver, "channel.member_removed") == Counter()
+    # The outbox is in memory: with its end everything counts.
+    assert await gateway.stop() == 0
+    assert told(receiver, "channel.member_removed") == Counter(USERS)
+    receiver.check_ledger()
