@@ -7,11 +7,11 @@ import json
 import re
 import socket
 import struct
-from pathlib import Path
 
 from tests.e2e.client import QUERY, Backend, Client
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import KEY, GatewayProcess, app
+from tests.e2e.outside import descriptors, memory_mb
 from tests.e2e.receiver import Receiver
 
 
@@ -189,15 +189,6 @@ async def test_garbage_costs_the_sender_his_connection(gateway: GatewayProcess, 
                 break
         assert descriptors(gateway) <= before + 2
     assert len(gateway.lines) < 200
-
-
-def descriptors(gateway: GatewayProcess) -> int:
-    return len(list(Path(f"/proc/{gateway.pid}/fd").iterdir()))
-
-
-def memory_mb(gateway: GatewayProcess) -> float:
-    status = Path(f"/proc/{gateway.pid}/status").read_text()
-    return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024
 
 
 async def test_clients_that_never_read_cost_bounded_memory_and_nobodys_time(
