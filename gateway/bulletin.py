@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.core import frame
 from gateway.core.channel import caches
-from gateway.core.facts import who
+from gateway.core.facts import cause_of
 from gateway.core.lifecycle import Instant
 from gateway.core.roster import Diff, Member
 from gateway.core.tally import is_counted
@@ -48,7 +48,7 @@ class Bulletin:
         live.connection.offer(frame.wire(frame.cache_miss(channel) if kept is None else kept))
         # Those who all come at once to an empty channel are one request to publish something, not a thousand.
         if kept is None and _MISS in tenant.lifecycle.wanted and tenant.cache.is_news(channel, now):
-            told = tenant.lifecycle.noticed(_MISS, channel, diff.subscribers, who(live.socket_id, member), self._now())
+            told = tenant.lifecycle.noticed(_MISS, channel, diff.subscribers, cause_of(live.socket_id, member), self._now())
             self._recorder.record(told)
 
     def _count(self, tenant: Tenant, diff: Diff) -> None:

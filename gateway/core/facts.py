@@ -8,7 +8,7 @@ from gateway.core.channel import kind_of
 from gateway.core.roster import Member
 
 
-def who(socket_id: str, member: Member | None) -> dict[str, object]:
+def cause_of(socket_id: str, member: Member | None) -> dict[str, object]:
     """Return what an event tells of the connection that caused it."""
     return {"socket_id": socket_id} if member is None else {"socket_id": socket_id, "user_id": member.user_id}
 

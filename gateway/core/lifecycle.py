@@ -17,8 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from gateway.core.facts import channel_facts as _data
-from gateway.core.facts import who as _who
+from gateway.core.facts import cause_of, channel_facts
 from gateway.core.ident import Ids
 from gateway.core.limit import size_of
 from gateway.core.linger import Departures, Stay, Stays
@@ -185,7 +184,7 @@ class Lifecycle:
         if diff.refused or channel.startswith("#"):
             return _NOTHING
         self._learn_user(socket_id, member)
-        who = _who(socket_id, member)
+        who = cause_of(socket_id, member)
         records: list[Record] = []
         if self._tracks_channels:
             opened = self._channels.get(channel)
@@ -193,9 +192,9 @@ class Lifecycle:
                 self._call_off(opened, records)
             elif diff.occupied:
                 opened = self._channels[channel] = Stay(self._ids.make("spn", now.epoch_ms), channel, None)
-                self._begin("channel.occupied", opened, _data(channel, diff.subscribers, who, opened.span), now, records)
+                self._begin("channel.occupied", opened, channel_facts(channel, diff.subscribers, who, opened.span), now, records)
         if "channel.subscribed" in self.wanted:
-            data = _data(channel, diff.subscribers, who)
+            data = channel_facts(channel, diff.subscribers, who)
             records.append(self._event("channel.subscribed", self._channel(channel), data, now, channel))
         if self._tracks_subscriptions and (key := f"{channel}\n{socket_id}") not in self._subscriptions:
             self._subscriptions.add(key)
@@ -211,12 +210,12 @@ class Lifecycle:
         channel = diff.channel
         if channel.startswith("#"):
             return _NOTHING
-        who = _who(socket_id, member)
+        who = cause_of(socket_id, member)
         records: list[Record] = []
         key = f"{channel}\n{socket_id}" if self._subscriptions else ""
         if key in self._subscriptions:
             self._subscriptions.remove(key)
-            data = _data(channel, diff.subscribers, who)
+            data = channel_facts(channel, diff.subscribers, who)
             records.append(self._event("channel.unsubscribed", self._channel(channel), data, now, channel))
             records.append(SpanClosed(self._app_id, "subscription", key))
         presence = self._members.get(channel)
@@ -241,13 +240,15 @@ class Lifecycle:
         elif diff.member_added is not None:
             added = Stay(self._ids.make("spn", now.epoch_ms), diff.channel, member.user_id)
             presence.users[member.user_id] = added
-            self._begin("channel.member_added", added, _data(diff.channel, diff.subscribers, who, added.span), now, records)
+            self._begin(
+                "channel.member_added", added, channel_facts(diff.channel, diff.subscribers, who, added.span), now, records
+            )
 
     def noticed(self, kind: str, channel: str, subscribers: int, who: Mapping[str, object], now: Instant) -> Sequence[Record]:
         """Something about a channel that begins and ends nothing: `channel.cache_miss`, `channel.subscription_count`."""
         if kind not in self.wanted:
             return _NOTHING
-        return (self._event(kind, self._channel(channel), _data(channel, subscribers, who), now, channel),)
+        return (self._event(kind, self._channel(channel), channel_facts(channel, subscribers, who), now, channel),)
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -357,7 +358,9 @@ class Lifecycle:
             if span.facts:
                 users[socket_id] = span.facts
             if "channel.unsubscribed" in self.wanted:
-                data = _data(channel, remaining[channel], {"socket_id": socket_id, **span.facts}) | {"reason": "gateway_lost"}
+                data = channel_facts(channel, remaining[channel], {"socket_id": socket_id, **span.facts}) | {
+                    "reason": "gateway_lost"
+                }
                 records.append(self._event("channel.unsubscribed", self._channel(channel), data, now, channel))
             records.append(SpanClosed(self._app_id, "subscription", span.key))
         return users
@@ -430,7 +433,7 @@ class Lifecycle:
         kind = "channel.vacated" if left.user_id is None else "channel.member_removed"
         if kind in self.wanted:
             who = left.leaver if left.user_id is None else {**left.leaver, "user_id": left.user_id}
-            data = _data(left.channel, subscribers, who, left.span)
+            data = channel_facts(left.channel, subscribers, who, left.span)
             records.append(self._event(kind, self._channel(left.channel), data, now, left.channel))
         records.append(SpanClosed(self._app_id, left.kind, left.key))
 

@@ -6,26 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gateway.core.catalogue import ENTRIES
+
 #: every event there is; a filter that names something else is a mistake in the file
-CATALOGUE = (
-    "connection.opened",
-    "connection.closed",
-    "connection.authenticated",
-    "connection.auth_failed",
-    "channel.subscribed",
-    "channel.unsubscribed",
-    "channel.occupied",
-    "channel.vacated",
-    "channel.member_added",
-    "channel.member_removed",
-    "channel.subscription_count",
-    "channel.cache_miss",
-    "message.published",
-    "message.rejected",
-    "client_event",
-    "webhook.test",
-    "webhook.events_dropped",
-)
+CATALOGUE = tuple(ENTRIES)
 
 
 class Instant(NamedTuple):

@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from gateway.core import catalogue
+from tests.described import faults
 from tests.e2e import ledger
 
 #: quick enough for a test, and still several attempts apart
@@ -276,7 +276,7 @@ class Receiver:
             f"{name} is {headers.get(name)!r}, not {value!r}" for name, value in expected.items() if headers.get(name) != value
         ]
         for envelope in events:
-            wrong += catalogue.faults(envelope["event"], envelope["data"])
+            wrong += faults(envelope["event"], envelope["data"])
         if method != "POST":
             wrong.append(f"method {method}")
         if "rawpush" not in headers.get("user-agent", "").lower():
