@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 
 from gateway.admin import live, order, overview
 from gateway.admin.call import AppCall, Call
+from gateway.admin.description import description
 from gateway.admin.guard import Guard
 from gateway.admin.order import Reload
 from gateway.admin.scrape import Scraper
@@ -84,6 +85,7 @@ class Site:
         self.app.router.add_get("/healthz", self._open(overview.health))
         self.app.router.add_get("/readyz", self._open(overview.readiness))
         self.app.router.add_get("/metrics", self._metrics)
+        self.app.router.add_get("/v1/openapi.json", self._described)
         self.app.router.add_post("/v1/reload", self._reloaded)
         for method, path, handler in GENERAL:
             self._add(method, path, self._general(handler))
@@ -162,6 +164,9 @@ class Site:
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         content_type, body = await self._scraper.scrape(request.headers.get(hdrs.ACCEPT, ""))
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type, hdrs.CACHE_CONTROL: "no-store"})
+
+    async def _described(self, request: web.Request) -> web.StreamResponse:
+        return _answer(200, description())
 
     async def _reloaded(self, request: web.Request) -> web.StreamResponse:
         await _body(request)

@@ -27,6 +27,7 @@ from gateway.outbox.memory import MemoryOutbox
 from gateway.ports import Backlog, Commit, Storage
 from gateway.recorder import Recorder
 from gateway.telemetry import Telemetry
+from tests.contract import ADMIN
 from tests.desk_kit import DeskKit, endpoint
 from tests.fake import FakeClock, FakeConnection
 
@@ -163,6 +164,9 @@ class Served:
             is_json = response.headers["Content-Type"] == "application/json"
             answer = orjson.loads(raw) if raw and is_json else raw.decode()
             assert response.status < 400 or method == "HEAD" or ("error" in answer or "reasons" in answer)
+            if ADMIN.path_of(target) is not None:
+                seen = None if method == "HEAD" else answer
+                ADMIN.check(method, target, response.status, response.headers, seen)
             return Answer(response.status, dict(response.headers), answer)
 
 

@@ -208,9 +208,10 @@ async def test_a_user_is_shown_and_sent_away_with_all_his_connections(served: Se
 
 
 async def test_reload_is_answered_with_what_came_of_it(served: Served) -> None:
-    served.reloads.append((422, {"error": "the file has 1 mistake; nothing was changed", "mistakes": [{"place": "x"}]}))
+    mistake = {"file": "config.toml", "line": 3, "place": "x", "error": "no"}
+    served.reloads.append((422, {"error": "the file has 1 mistake; nothing was changed", "mistakes": [mistake]}))
     answer = await served.post("/v1/reload")
-    assert (answer.status, answer.json["mistakes"]) == (422, [{"place": "x"}])
+    assert (answer.status, answer.json["mistakes"]) == (422, [mistake])
     assert (await served.get("/v1/reload")).status == 405
 
 
