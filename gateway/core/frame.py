@@ -188,6 +188,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], ClientFrame]] = {
 
 # -- what the server says
 
+_PING_FRAME = b'{"event":"pusher:ping","data":"{}"}'
 _PONG_FRAME = b'{"event":"pusher:pong","data":"{}"}'
 
 
@@ -200,6 +201,11 @@ def established(socket_id: str, activity_timeout_s: int) -> bytes:
 def error(code: int | None, sentence: str) -> bytes:
     """Return an error frame; code None is for an open connection only, pusher-js cannot take it as a first frame."""
     return orjson.dumps({"event": "pusher:error", "data": {"code": code, "message": sentence}})
+
+
+def ping() -> bytes:
+    """Return what asks a client for a sign of life whose library does not answer the pings of WebSocket by itself."""
+    return _PING_FRAME
 
 
 def pong() -> bytes:

@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
+from gateway.core import frame as codec
 from gateway.core.error import Code
 from gateway.node import Handshake, Live
 from gateway.transport.commons import Commons
@@ -34,6 +35,8 @@ OPEN, _CLOSING, _ENDED, _GONE = range(4)
 
 #: An empty ping, unmasked (RFC 6455 section 5.5.2).
 _PING = b"\x89\x00"
+#: The same question as an event, for clients made by hand that know it only in this form.
+_PING_EVENT = codec.wire(codec.ping())
 
 #: Bytes parsed at a stretch: at most 170 of the smallest frames, about a millisecond.
 _SLICE = 1024
@@ -155,6 +158,12 @@ class Connection(asyncio.Protocol):
             return
         commons = self._commons
         if self._asked_at is not None and self._heard_at < self._asked_at:
+            left = self._asked_at + commons.pong_beats - commons.beat
+            if left > 0:
+                # Only now: nearly every library answers the first question by itself, and is spared the second.
+                self.offer(_PING_EVENT)
+                commons.wheel.put(self, left)
+                return
             # Back on the wheel whatever the node does. A peer that has not answered the ping will hardly answer the close.
             commons.wheel.put(self, _FAREWELL_BEATS)
             if self._live is not None:
@@ -165,7 +174,7 @@ class Connection(asyncio.Protocol):
         if silence >= commons.idle_beats:
             self._asked_at = commons.beat
             self._queue(_PING)
-            commons.wheel.put(self, commons.pong_beats)
+            commons.wheel.put(self, max(1, commons.pong_beats // 2))
         else:
             self._asked_at = None
             commons.wheel.put(self, commons.idle_beats - silence)

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import ports
+from gateway.core import frame as codec
 from gateway.core.error import Code
 from gateway.transport.commons import Commons
 from gateway.transport.connection import Connection
@@ -478,7 +479,9 @@ async def test_who_is_silent_is_asked_and_then_sent_away() -> None:
         assert await peer.text() == "receiving is no sign of life"
         home.tick()
         assert await peer.frame() == (PING, b"")
-        home.tick(3)
+        home.tick(2)
+        assert await peer.text() == codec.ping().decode()
+        home.tick()
         assert live.ending is None
         home.tick()
         assert live.ending == (Code.NO_PONG, "ping_timeout")
@@ -527,11 +530,28 @@ async def test_who_says_something_now_and_then_is_never_even_asked(every: int) -
 async def test_who_only_answers_pings_stays_for_ever() -> None:
     async with calm() as home:
         peer, live = await home.join()
+        home.tick(2)
+        for _ in range(10):
+            home.tick(11)
+            assert await peer.frame() == (PING, b"")
+            for sign in ("seen?", "not asked again, since I have answered?"):
+                peer.writer.write(wire(PONG) + wire(PING, sign))
+                assert await peer.frame() == (PONG, sign.encode())
+                home.tick(2)
+        assert live.ending is None
+
+
+@on_both_loops
+async def test_who_knows_pings_only_as_events_stays_for_ever() -> None:
+    async with calm() as home:
+        peer, live = await home.join()
         for _ in range(10):
             home.tick(13)
             assert await peer.frame() == (PING, b"")
-            peer.writer.write(wire(PONG) + wire(PING, "seen?"))
-            assert await peer.frame() == (PONG, b"seen?")
+            home.tick(2)
+            assert await peer.text() == codec.ping().decode()
+            peer.send(TEXT, '{"event":"pusher:pong","data":{}}')
+            await received(home)
         assert live.ending is None
 
 

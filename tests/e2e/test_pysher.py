@@ -18,6 +18,7 @@ from tests.e2e.client import Backend
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import KEY, SECRET, GatewayProcess, app
 from tests.e2e.receiver import Receiver
+from tests.e2e.silent import hear_out
 
 
 class Threaded:
@@ -136,6 +137,20 @@ async def test_ping_and_pong(gateway: GatewayProcess, pysher_of: Callable[..., T
     await client.expect("pusher:pong")
     await asyncio.to_thread(client.pusher.connection.send_ping)
     await client.expect("pusher:pong")
+
+
+async def test_it_stays_however_long_it_is_idle(
+    start_gateway: StartGateway, pysher_of: Callable[..., Threaded], receiver: Receiver
+) -> None:
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint()]), server={"activity_timeout": "1s", "pong_timeout": "1s"})
+    client = pysher_of(gateway)
+    await client.expect("pusher:connection_established")
+    # Until somebody who came after it and does not answer was found out: more than it would have been given.
+    await hear_out(gateway.port)
+    (silent,) = await receiver.wait_for("connection.closed")
+    assert silent.data["reason"] == "ping_timeout"
+    await client.subscribe("orders")
+    assert receiver.kinds().count("connection.opened") == 2
 
 
 async def test_an_unknown_key_stops_it(gateway: GatewayProcess, pysher_of: Callable[..., Threaded]) -> None:
