@@ -11,6 +11,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from websockets.http11 import Request
@@ -33,6 +34,9 @@ _PROMISING = re.compile(rb"[A-Z]{1,32}(?: [^\x00-\x1f\x7f]*\r?)?")
 _FIELD = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)")
 
 _WANTED = (b"protocol", b"client", b"version")
+
+#: Different queries and texts whose reading is kept; none is longer than a request head may be.
+_KEPT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,22 +139,30 @@ def judge(head: bytes) -> tuple[bytes, bool]:
 
 def handshake(key: bytes, query: bytes, fields: Mapping[bytes, bytes], remote_ip: str, is_secure: bool) -> Handshake:
     """Return what the node needs to know of the request; see there for what its texts may hold."""
-    wanted: dict[bytes, str] = {}
-    for pair in query.split(b"&"):
-        name, _, value = pair.partition(b"=")
-        if name in _WANTED and name not in wanted:
-            wanted[name] = _text(_decoded(value.replace(b"+", b" ")))
+    protocol, client, version = _asked(query)
     origin, user_agent = fields.get(b"origin"), fields.get(b"user-agent")
     return Handshake(
         key=_text(_decoded(key)),
-        protocol=wanted.get(b"protocol"),
-        client=wanted.get(b"client"),
-        version=wanted.get(b"version"),
+        protocol=protocol,
+        client=client,
+        version=version,
         origin=None if origin is None else _text(origin),
         user_agent=None if user_agent is None else _text(user_agent),
         remote_ip=remote_ip,
         is_secure=is_secure,
     )
+
+
+# All connections of a page ask for the same, and those of a kind of client nearly so; what is kept is also shared.
+@lru_cache(maxsize=_KEPT)
+def _asked(query: bytes) -> tuple[str | None, ...]:
+    """Return protocol, client and version, as far as the query gives them; the first of several counts."""
+    given: dict[bytes, str] = {}
+    for pair in query.split(b"&"):
+        name, _, value = pair.partition(b"=")
+        if name in _WANTED and name not in given:
+            given[name] = _text(_decoded(value.replace(b"+", b" ")))
+    return tuple(given.get(name) for name in _WANTED)
 
 
 def _tokens(value: bytes) -> list[bytes]:
@@ -168,6 +180,7 @@ def _decoded(raw: bytes) -> bytes:
     return unquote_to_bytes(raw) if b"%" in raw else raw
 
 
+@lru_cache(maxsize=_KEPT)
 def _text(raw: bytes) -> str:
     text = raw.decode("utf-8", "replace")
     return (text if text.isprintable() else text.translate(_CONTROLS))[:_LONGEST]
