@@ -8,19 +8,14 @@ that causes is recorded, what can be delivered is delivered, the rest stays in t
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import random
 import secrets
-import signal
 import socket
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-
-import uvloop
 
 from gateway import __version__
 from gateway.admin.pulse import Pulse
@@ -45,9 +40,8 @@ from gateway.outbox.sqlite import SqliteOutbox
 from gateway.ports import Clock
 from gateway.recorder import Recorder
 from gateway.reload import Reloader
-from gateway.telemetry import JsonFormatter, Telemetry, TextFormatter
+from gateway.telemetry import Telemetry
 from gateway.transport.activation import inherited
-from gateway.transport.descriptor import raise_limit
 
 USER_AGENT = f"RawPush/{__version__}"
 
@@ -64,11 +58,6 @@ _PATIENCE_SHARE = 0.1
 
 #: Seconds an endpoint that was taken out of the file is given to take what is under way, before it becomes dead letters.
 _PARTING_S = 2.0
-
-#: Seconds a thread may keep the interpreter while another waits for it. The default of 5 ms is longer than a turn of a busy
-#: event loop, which gives the interpreter up for an instant each turn and takes it right back: whoever waits begins to wait
-#: anew and never gets it. Measured with turns of 0.3 ms: the outbox wrote nothing at all, with this 20,000 events a second.
-_SWITCH_INTERVAL_S = 0.0001
 
 
 class Gateway:
@@ -325,64 +314,6 @@ class Gateway:
                 node.tick()
             except Exception:
                 logging.getLogger("rawpush.gateway").exception("a lingering departure failed")
-
-
-def serve(
-    config: Config,
-    *,
-    ready: Callable[[Gateway], None] | None = None,
-    load: Callable[[], Config] | None = None,
-) -> int:
-    """Run the gateway until SIGTERM or SIGINT; returns the exit code.
-
-    `ready` is called once it accepts work. On SIGHUP the configuration is read again with `load`, which raises ConfigError
-    for a file with mistakes: it then changes nothing, and the log has each of them.
-    """
-    configure_logging(config)
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
-
-    async def run() -> int:
-        before, files = raise_limit()
-        gateway = Gateway(config, load=load)
-        gateway.telemetry.note(logging.INFO, "open files", limit=files, raised_from=before if before != files else None)
-        stop = asyncio.Event()
-        hang_up = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # From the first instruction on, so that a signal during start-up is a shutdown too; a second one changes nothing.
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, hang_up.set)
-        try:
-            await gateway.start()
-        except OSError as error:
-            print(f"rawpush: cannot start: {error}", file=sys.stderr)
-            return 1
-        # What is there now stays to the end: the collector need not walk through it again and again, holding the loop.
-        gc.collect()
-        gc.freeze()
-        if ready is not None and not stop.is_set():
-            ready(gateway)
-        reloading = asyncio.create_task(gateway.reloader.run(hang_up), name="reload")
-        await stop.wait()
-        await gateway.stop()
-        reloading.cancel()
-        await asyncio.gather(reloading, return_exceptions=True)
-        return 0
-
-    return uvloop.run(run())
-
-
-def configure_logging(config: Config) -> None:
-    """Send the gateway's log to standard error: text on a terminal, JSON elsewhere, unless the file says which."""
-    handler = logging.StreamHandler()
-    is_text = config.log.format == "text" or (config.log.format == "auto" and sys.stderr.isatty())
-    handler.setFormatter(TextFormatter() if is_text else JsonFormatter())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("rawpush").setLevel(config.log.level.upper())
-    # Neither format tells thread, process or task, and looking them up is a third of what a line costs.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    if sys.version_info >= (3, 12):
-        logging.logAsyncioTasks = False
 
 
 def _endpoints(config: Config) -> list[Endpoint]:

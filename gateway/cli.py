@@ -156,7 +156,7 @@ def _serve(path: Path) -> int:
     for line in start_up_lines(config, path):
         _say(line)
     # Not at the top: `check` and a broken file must answer at once, and need none of it.
-    from gateway.bootstrap import serve
+    from gateway.process import serve
 
     return serve(config, ready=_ready, load=lambda: load(path, os.environ))
 

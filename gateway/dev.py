@@ -25,12 +25,13 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.admin.site import PortUnusable
-from gateway.bootstrap import Gateway, configure_logging
+from gateway.bootstrap import Gateway
 from gateway.config import Admin, AppEntry, Config, Log, OutboxSettings, Server, printable
 from gateway.core import signing
 from gateway.core.app import App
 from gateway.core.channel import is_legal, kind_of
 from gateway.core.endpoint import Endpoint
+from gateway.process import configure_logging
 
 HOST = "127.0.0.1"
 PORT, ADMIN_PORT = 6001, 6002

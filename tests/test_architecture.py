@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "backplane": {"core", "ports", "telemetry"},
 }
 #: composition: may import everything below
-ROOTS = {"bootstrap", "dev", "cli", "command", "__main__", "__init__"}
+ROOTS = {"bootstrap", "process", "dev", "cli", "command", "__main__", "__init__"}
 
 #: what the core must never see, and why
 NEVER_IN_CORE = {
