@@ -111,4 +111,7 @@ class Checkpointer:
         with self._lock:
             if self._connection is not None:
                 _, pages, _ = self._connection.execute(_CHECKPOINT).fetchone()
-                self._is_long = pages >= LONG
+                if pages >= LONG:
+                    # What came meanwhile, half a second's worth, would all have to be forced to the disk by the writer.
+                    self._connection.execute(_CHECKPOINT).fetchone()
+                    self._is_long = True

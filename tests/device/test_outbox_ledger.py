@@ -15,7 +15,7 @@ import pytest
 
 from gateway.core.delivery import REPLAY_LANE, Delivery, State
 from gateway.core.lifecycle import SpanOpened
-from gateway.outbox import books, history, sqlite, sqlite_ledger
+from gateway.outbox import books, checkpoint, history, sqlite, sqlite_ledger
 from gateway.outbox.sqlite import SqliteOutbox
 from gateway.ports import Commit, Page, Past
 from tests.conformance.outbox_suite import ENDPOINT, OTHER, claimed, due, event, sequences, settled, span
@@ -294,6 +294,15 @@ async def test_the_write_ahead_log_does_not_grow_under_constant_load(path: Path,
         await outbox.append(Commit(deliveries=tuple(deliveries)))
         await outbox.settle(settled(await claimed(outbox, limit=100), State.DELIVERED))
     assert path.with_name("outbox.db-wal").stat().st_size < 32_000_000  # of twice as much that went through it
+    await outbox.close()
+
+
+async def test_the_log_that_begins_anew_under_constant_load_is_not_cut_off(path: Path) -> None:
+    outbox = make(path)
+    await outbox.open()
+    # of the connection that commits; as much again may come while the log is copied
+    kept = await in_thread(outbox, lambda connection: connection.execute("PRAGMA journal_size_limit").fetchone()[0])
+    assert int(str(kept)) >= 2 * checkpoint.LONG * rows(path, "PRAGMA page_size")[0][0]
     await outbox.close()
 
 
