@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from typing import NamedTuple
 
 from gateway.api.call import Call
 from gateway.api.channel import counts
@@ -12,48 +13,56 @@ from gateway.core.error import RequestError
 from gateway.core.publication import USER_CHANNEL, Publication, describe, parse_batch, parse_event
 
 
+class Published(NamedTuple):
+    """What was published: one event, or a batch; `recorded` must be awaited, if there is one, before it may be answered for."""
+
+    publications: Sequence[Publication]
+    recorded: Awaitable[None] | None
+    is_batch: bool
+
+    @property
+    def asks(self) -> bool:
+        """Whether any event asks for attributes; else the answer is `{}`."""
+        return any(publication.info for publication in self.publications)
+
+
 async def publish(call: Call) -> dict[str, object]:
     """Publish one event; answer `{}`, or `{"channels": {name: attributes}}` where `info` was asked for."""
-    publication, recorded = publish_now(call)
-    return await answer(call, publication, recorded)
-
-
-def publish_now(call: Call) -> tuple[Publication, Awaitable[None] | None]:
-    """Publish one event; return it, and what must be awaited before it may be answered for. Raises RequestError."""
-    body: object = None
-    try:
-        body = call.json() if call.body else _from_query(call.parameters)
-        publication = parse_event(body, call.app)
-        return publication, call.node.publish([publication])
-    except RequestError as error:
-        _reject(call, error, body)
-        raise
-
-
-async def answer(call: Call, publication: Publication, recorded: Awaitable[None] | None) -> dict[str, object]:
-    """Return what is answered for an event of `publish_now`, once it is recorded."""
-    if recorded is not None:
-        await recorded
-    if not publication.info:
-        return {}
-    return {"channels": dict(zip(publication.channels, await _attributes(call, publication), strict=True))}
+    return await answer(call, publish_now(call, is_batch=False))
 
 
 async def publish_batch(call: Call) -> dict[str, object]:
     """Publish several events in order, all or none; answer `{}`, or `{"batch": [attributes]}` where any asked for `info`."""
+    return await answer(call, publish_now(call, is_batch=True))
+
+
+def publish_now(call: Call, *, is_batch: bool) -> Published:
+    """Publish what the call asks for, and answer for it with `answer`. Raises RequestError."""
     body: object = None
     try:
-        body = call.json() if call.body else {}
-        publications = parse_batch(body, call.app)
-        recorded = call.node.publish(publications)
+        if is_batch:
+            body = call.json() if call.body else {}
+            publications = parse_batch(body, call.app)
+        else:
+            body = call.json() if call.body else _from_query(call.parameters)
+            publications = [parse_event(body, call.app)]
+        return Published(publications, call.node.publish(publications), is_batch)
     except RequestError as error:
         _reject(call, error, body)
         raise
-    if recorded is not None:
-        await recorded
-    if not any(publication.info for publication in publications):
+
+
+async def answer(call: Call, published: Published) -> dict[str, object]:
+    """Return what is answered for what `publish_now` published, once it is recorded."""
+    if published.recorded is not None:
+        await published.recorded
+    if not published.asks:
         return {}
-    return {"batch": [(await _attributes(call, publication))[0] for publication in publications]}
+    publications = published.publications
+    if published.is_batch:
+        return {"batch": [(await _attributes(call, publication))[0] for publication in publications]}
+    (publication,) = publications
+    return {"channels": dict(zip(publication.channels, await _attributes(call, publication), strict=True))}
 
 
 async def _attributes(call: Call, publication: Publication) -> list[dict[str, object]]:

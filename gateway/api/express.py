@@ -66,10 +66,10 @@ class Shortcut:
                 self._node.reject(app.id, error.reason, None, None, len(body))
             raise
         asked = Call(self._node, self._desk, app, parameters, body, "")
-        publication, recorded = event.publish_now(asked)
-        if publication.info:
-            return asyncio.ensure_future(event.answer(asked, publication, recorded))
-        return None if recorded is None else asyncio.ensure_future(recorded)
+        published = event.publish_now(asked, is_batch=head.is_batch)
+        if published.asks:
+            return asyncio.ensure_future(event.answer(asked, published))
+        return None if published.recorded is None else asyncio.ensure_future(published.recorded)
 
 
 class _Partial:

@@ -31,13 +31,14 @@ _NOT_PLAIN = frozenset(
 
 
 class Publish(NamedTuple):
-    """The head of a plain request to publish one event; the body is `length` bytes, at least one, from `start` on."""
+    """The head of a plain request to publish one event, or a batch; the body is `length` bytes, at least one, from `start` on."""
 
     path: str
     app_id: str
     query: str
     length: int
     start: int
+    is_batch: bool
 
 
 class Reader:
@@ -47,7 +48,9 @@ class Reader:
         mount = re.escape(prefix.encode("utf-8", "surrogateescape"))
         # Whatever is below the prefix is found there, even where it looks like a path without one.
         start = rb"(?:%b|(?!%b/))" % (mount, mount) if mount else b""
-        self._line = re.compile(rb"POST (" + start + rb"/apps/([A-Za-z0-9_.~-]+)/events)\?(" + _QUERY + rb") HTTP/1\.1\r\n")
+        self._line = re.compile(
+            rb"POST (" + start + rb"/apps/([A-Za-z0-9_.~-]+)/(batch_)?events)\?(" + _QUERY + rb") HTTP/1\.1\r\n"
+        )
 
     def read(self, data: bytes) -> Publish | None:
         """Return the head of a plain publish that `data` begins with, None if it begins with anything else."""
@@ -61,8 +64,8 @@ class Reader:
         length = _body_length(data[fields_at:end])
         if length < 1:
             return None
-        path, app_id, query = line.groups()
-        return Publish(path.decode(), app_id.decode(), query.decode(), length, end + 4)
+        path, app_id, batch, query = line.groups()
+        return Publish(path.decode(), app_id.decode(), query.decode(), length, end + 4, batch is not None)
 
 
 def is_whole(data: bytes) -> bool:

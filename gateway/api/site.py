@@ -6,7 +6,7 @@ aiohttp parses requests and calls `Site._handle`. That finds the route and the a
 checked over the very bytes received, and only then lets a handler look at anything. Whatever happens, the answer is a
 JSON object, and before the signature was checked it tells nothing that the request did not say itself.
 
-The one busy route has a shorter way beside this one, past aiohttp, for publishes written plainly: see `express`.
+The two busy routes have a shorter way beside this one, past aiohttp, for publishes written plainly: see `express`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from gateway.core.app import Limits
 from gateway.core.error import RequestError
 from gateway.core.publication import Publication
 from tests.desk_kit import DeskKit
-from tests.device.served import APP, CHANNELS, EVENT, EVENTS, OTHER, FakeNode, signed
+from tests.device.served import APP, BATCH, CHANNELS, EVENT, EVENTS, ITEM, OTHER, FakeNode, signed
 from tests.fake import FakeClock
 from tests.mutation import Edit, edits, mutate
 
@@ -215,6 +215,17 @@ BODIES = [
     b"",
     orjson.dumps(EVENT | {"more": "x" * 4_096}),
 ]
+BATCHES = [
+    orjson.dumps({"batch": [ITEM]}),
+    orjson.dumps({"batch": [ITEM, ITEM | {"channel": "other", "data": {"a": "é"}}] * 5}),
+    orjson.dumps({"batch": [ITEM, ITEM | {"info": "subscription_count"}, ITEM | {"channel": "#server-to-user-7"}]}),
+    orjson.dumps({"batch": [ITEM] * 11}),
+    orjson.dumps({"batch": [ITEM, ITEM | {"channel": "a b"}]}),
+    orjson.dumps({"batch": [ITEM, ITEM | {"data": "x" * 65}, 5]}),
+    orjson.dumps({"batch": []}),
+    orjson.dumps(EVENT),
+    b"{",
+]
 LINES = [
     b"Content-Type: application/json",
     b"Connection: keep-alive",
@@ -234,9 +245,10 @@ LINES = [
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
     """A publish, rightly signed, as it is or changed somewhere."""
-    body = draw(st.sampled_from(BODIES))
+    route, bodies = draw(st.sampled_from([("events", BODIES), ("batch_events", BATCHES)]))
+    body = draw(st.sampled_from(bodies))
     app = draw(st.sampled_from([SMALL, SMALL, SMALL, OTHER]))
-    path = draw(st.sampled_from(["", "", "/rt", "/apps/740213"])) + f"/apps/{app.id}/events"
+    path = draw(st.sampled_from(["", "", "/rt", "/apps/740213"])) + f"/apps/{app.id}/{route}"
     late = draw(st.sampled_from([0, 0, 0, 600]))
     more = draw(st.sampled_from([{}, {}, {}, {"info": "user_count"}]))
     target = signed("POST", path, body, app=app, now_s=FakeClock().epoch_ms() // 1000 - late, **more).encode()
@@ -275,9 +287,13 @@ def plain(body: bytes = BODIES[0], path: str = EVENTS) -> bytes:
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
-def test_each_body_with_each_outcome(ways: Ways, body: bytes, outcome: str) -> None:
-    data = plain(body)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [*((EVENTS, body) for body in BODIES), *((BATCH, body) for body in BATCHES)],
+    ids=range(len(BODIES + BATCHES)),
+)
+def test_each_body_with_each_outcome(ways: Ways, path: str, body: bytes, outcome: str) -> None:
+    data = plain(body, path)
     for pieces in ([data], [data, data], [data[:-1], data[-1:]], [data[:-1], data[-1:] + data], [data * 2]):
         ways.compare(pieces, outcome)
 
@@ -285,14 +301,14 @@ def test_each_body_with_each_outcome(ways: Ways, body: bytes, outcome: str) -> N
 # -- which way
 
 
-async def test_a_plain_publish_does_not_reach_aiohttp() -> None:
+@pytest.mark.parametrize(("data", "events"), [(plain(), 1), (plain(BATCHES[1], BATCH), 10)], ids=["one", "batch"])
+async def test_a_plain_publish_does_not_reach_aiohttp(data: bytes, events: int) -> None:
     way = Way()
     wire = way.connect()
-    data = plain()
     # as it comes at once, behind its head, and in many pieces
     await wire.feed(data, data[:-20], data[-20:], data[:-20], *[bytes((byte,)) for byte in data[-20:]])
     assert wire.statuses() == [200] * 3
-    assert len(way.node.published) == 3
+    assert len(way.node.published) == 3 * events
     assert way.long_ones == 0
 
 

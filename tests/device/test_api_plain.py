@@ -20,10 +20,15 @@ QUERY = "auth_key=k&x=%41"
 )
 def test_a_plain_publish_is_read(lines: bytes) -> None:
     data = b"POST /apps/17/events?auth_key=k&x=%41 HTTP/1.1\r\n" + lines + b"\r\n\r\n"
-    assert Reader("").read(data + b"{}POST") == Publish("/apps/17/events", "17", QUERY, 2, len(data))
+    assert Reader("").read(data + b"{}POST") == Publish("/apps/17/events", "17", QUERY, 2, len(data), False)
     assert is_whole(data + b"{}")
     assert not is_whole(data + b"{")
     assert not is_whole(data + b"{}\n")
+
+
+def test_a_plain_batch_is_read() -> None:
+    data = HEAD.replace(b"events", b"batch_events")
+    assert Reader("").read(data + b"{}") == Publish("/apps/17/batch_events", "17", QUERY, 2, len(data), True)
 
 
 ODD = {
@@ -76,7 +81,8 @@ def test_what_is_not_plain(data: bytes) -> None:
 
 
 def test_a_body_must_be_there_and_an_event_on_its_path() -> None:
-    for old, new in ((b": 2", b": 0"), (b"events", b"batch_events"), (b"/17", b"/1%37"), (b"/17", b"//17"), (b"/17", b"/")):
+    others = [(b"events", name) for name in (b"batch_event", b"batch_batch_events", b"channels")]
+    for old, new in ((b": 2", b": 0"), *others, (b"/17", b"/1%37"), (b"/17", b"//17"), (b"/17", b"/")):
         assert Reader("").read(HEAD.replace(old, new)) is None
     assert Reader("").read(b"POST /apps/17/events HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}") is None
 
