@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from typing import Any
-
-import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import APP_ID, ROOT, GatewayProcess, app
+from tests.e2e.operator import ask, metrics
 from tests.e2e.receiver import Answer, Receiver
-
-ASK = {"Content-Type": "application/json", "Authorization": "Bearer admin-token"}
-
-
-async def ask(gateway: GatewayProcess, method: str, path: str, **options: Any) -> tuple[int, Any]:
-    options = {"headers": ASK, **options}
-    async with aiohttp.ClientSession() as http, http.request(method, gateway.admin + path, **options) as response:
-        text = await response.text()
-        return response.status, json.loads(text) if "json" in response.headers["Content-Type"] else text
-
-
-async def metrics(gateway: GatewayProcess) -> dict[tuple[str, ...], float]:
-    _, text = await ask(gateway, "GET", "/metrics")
-    return {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 async def rawpush(gateway: GatewayProcess, *arguments: str) -> tuple[int | None, str]:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+from collections import defaultdict
 
 from tests.e2e.client import Backend, Client
 from tests.e2e.conftest import Connect, StartGateway
-from tests.e2e.gateway_process import GatewayProcess, app
+from tests.e2e.gateway_process import APP_ID, GatewayProcess, app
+from tests.e2e.operator import metrics
 from tests.e2e.receiver import Receiver
 
-Model = dict[Client, set[str]]
+COUNT = "pusher_internal:subscription_count"
+
+#: the channels of each connection that is there, and on a presence channel as whom
+Model = dict[Client, dict[str, str]]
 
 
 async def act(gateway: GatewayProcess, model: Model, chance: random.Random) -> None:
     """Do one thing at random, on the wire and in the model."""
     roll = chance.random()
     if len(model) < 20 or (roll < 0.15 and len(model) < 60):
-        model[await Client.connect(gateway.port)] = set()
+        model[await Client.connect(gateway.port)] = {}
         return
     client = chance.choice(list(model))
     if roll < 0.25:
@@ -32,31 +38,67 @@ async def act(gateway: GatewayProcess, model: Model, chance: random.Random) -> N
         return
     channel = chance.choice(["public", "presence"]) + f"-{chance.randrange(12)}"
     if channel in model[client]:
-        model[client].discard(channel)
+        del model[client][channel]
         await client.unsubscribe(channel)
     else:
-        model[client].add(channel)
-        member = {"user_id": f"u-{chance.randrange(8)}"} if channel.startswith("presence-") else None
-        await client.subscribe(channel, member)
+        user_id = f"u-{chance.randrange(8)}"
+        model[client][channel] = user_id
+        await client.subscribe(channel, {"user_id": user_id} if channel.startswith("presence-") else None)
+
+
+async def compare(gateway: GatewayProcess, backend: Backend, model: Model) -> None:
+    """Hold everything that can be asked for against the model; nothing may be under way."""
+    here: dict[str, list[str]] = defaultdict(list)
+    for channels in model.values():
+        for channel, user_id in channels.items():
+            here[channel].append(user_id)
+    users = {channel: set(on) for channel, on in here.items() if channel.startswith("presence-")}
+    presence = {channel: {"user_count": len(on)} for channel, on in users.items()}
+    public = {channel: {"subscription_count": len(on)} for channel, on in here.items() if channel not in users}
+    asked = await backend.get("/channels", info="subscription_count")
+    assert asked == {"channels": {**public, **{key: {} for key in presence}}}
+    asked = await backend.get("/channels", info="user_count", filter_by_prefix="presence-")
+    assert asked == {"channels": presence}
+    for channel, counts in {**public, **presence}.items():
+        assert await backend.get(f"/channels/{channel}", info=",".join(counts)) == {"occupied": True, **counts}
+    for channel, on in users.items():
+        told = (await backend.get(f"/channels/{channel}/users"))["users"]
+        assert sorted(user["id"] for user in told) == sorted(on)
+    samples = await metrics(gateway)
+    assert samples["rawpush_connections", APP_ID] == len(model)
+    assert samples["rawpush_channels", APP_ID] == len(here)
+    # Who is on a public channel was told each new number of its subscribers.
+    await settle(model)
+    for client, channels in model.items():
+        told = {frame["channel"]: json.loads(frame["data"]) for frame in client.passed if frame["event"] == COUNT}
+        expected = {channel: counts for channel, counts in public.items() if channel in channels}
+        assert {channel: told.get(channel) for channel in expected} == expected
+
+
+async def settle(model: Model) -> None:
+    """Return when everything asked for up to now has been done; what the clients were told stays in `passed`."""
+    for client in model:
+        heard = list(client.passed)
+        await client.settle()
+        client.passed[:0] = heard
 
 
 async def test_counts_do_not_drift(start_gateway: StartGateway, receiver: Receiver) -> None:
-    gateway = await start_gateway(app(webhooks=[receiver.endpoint(format="batch")], linger="100ms"))
+    webhooks = [receiver.endpoint(format="batch")]
+    gateway = await start_gateway(app(webhooks=webhooks, linger="100ms", subscription_counts=True))
     chance = random.Random(11)
     model: Model = {}
     async with Backend(gateway.port) as backend:
         for turn in range(1, 1201):
             await act(gateway, model, chance)
-            if turn % 300 == 0:
-                await asyncio.gather(*(client.settle() for client in model))
-                opened = len([event for event in receiver.of() if event.kind == "connection.opened"])
-                await receiver.wait_for("connection.closed", count=opened - len(model))
-                expected = {channel for channels in model.values() for channel in channels}
-                assert set((await backend.get("/channels"))["channels"]) == expected
+            if turn % 200 == 0:
+                await settle(model)
+                await receiver.wait_for("connection.closed", count=len(Client.made) - len(model))
+                await compare(gateway, backend, model)
         for client in model:
             client.reset()
         await receiver.wait_until(lambda: balanced(receiver), "every connection's end")
-        assert await backend.get("/channels") == {"channels": {}}
+        await compare(gateway, backend, {})
     assert await gateway.stop() == 0
     receiver.check_ledger()
 
