@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway import __version__
-from gateway.command import operator, publish, webhooks
+from gateway.command import operator, publish, tail, webhooks
 from gateway.command.error import Misused, Refused
 from gateway.config import AppEntry, Config, ConfigError, is_loopback, load, printable, resolve, shown_duration, shown_url
 from gateway.core.endpoint import Endpoint
@@ -50,6 +50,7 @@ against a running gateway:
   rawpush status -c config.toml              is it well, and what is happening
   rawpush reload -c config.toml              read the file again; connections stay
   rawpush publish -c config.toml room-7 created '{"id":17}'
+  rawpush tail -c config.toml room-7         what arrives on a channel
   rawpush webhooks list -c config.toml       state, backlog and dead letters of each endpoint
   rawpush webhooks replay -c config.toml backend --dead
 
@@ -95,14 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _check(options.config, options.resolved)
             case "dev":
                 return _dev(options.port)
-            case "webhooks":
-                return webhooks.run(options)
-            case "publish":
-                return publish.run(options)
-            case "status" | "reload":
-                return operator.run(options)
-        parser.print_help(sys.stderr)
-        return WRONG_USAGE
+            case None:
+                parser.print_help(sys.stderr)
+                return WRONG_USAGE
+        code: int = options.run(options)
+        return code
     except ConfigError as error:
         return _broken(error)
     except Misused as error:
@@ -130,8 +128,8 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the gateway", description=_SERVE, formatter_class=raw)
     check = commands.add_parser("check", help="say what is wrong in a file", description=_CHECK, formatter_class=raw)
     dev = commands.add_parser("dev", help="try everything out, without a file", description=_DEV, formatter_class=raw)
-    publish.add_parser(commands)
-    webhooks.add_parser(commands)
+    for room in (publish, tail, webhooks):
+        room.add_parser(commands)
     operator.add_parsers(commands)
     for command in (serve, check):
         command.add_argument(

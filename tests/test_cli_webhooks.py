@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from gateway import cli
-from gateway.command.client import address
+from gateway.command.target import address
 from gateway.config import Config, Server, Tls
 from gateway.core.app import App
 from gateway.core.auth import decode_text, verify_request

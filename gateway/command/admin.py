@@ -10,8 +10,9 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from gateway import __version__
-from gateway.command.client import TIMEOUT_S, parsed, reachable
+from gateway.command.client import TIMEOUT_S, parsed
 from gateway.command.error import Misused, Refused
+from gateway.command.target import reachable
 from gateway.config import Admin
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import argparse
 import time
 from collections.abc import Mapping
 from http.client import HTTPException
-from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -15,9 +14,8 @@ from urllib.request import ProxyHandler, Request, build_opener
 import orjson
 
 from gateway import __version__
-from gateway.command.error import Misused, Refused
-from gateway.config import Config, load
-from gateway.core.app import App
+from gateway.command.error import Refused
+from gateway.command.target import Target, target
 from gateway.core.auth import sign_request
 
 #: Seconds for an answer: more than an endpoint's usual time-out, which a test waits for, and the longest poll.
@@ -28,18 +26,12 @@ SHOWN = 200
 
 
 class Client:
-    """Asks on behalf of one app of a configuration file.
+    """Asks on behalf of an app, where its gateway is."""
 
-    `url` is where the gateway's API is, by default where the file says it listens. Raises Misused where the app is not clear.
-    """
-
-    def __init__(self, config: Config, *, app_id: str | None = None, url: str | None = None) -> None:
-        self.app = _app(config, app_id)
-        self.url = (url or address(config)).rstrip("/")
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise Misused(f"--url must be such as http://127.0.0.1:6001, not {self.url}")
-        self._path = f"{parts.path}/apps/{self.app.id}"
+    def __init__(self, target: Target) -> None:
+        self.app = target.app
+        self.url = target.url
+        self._path = f"{urlsplit(self.url).path}/apps/{self.app.id}"
         # A proxy of the environment is for the world outside; what is asked here is next door.
         self._opener = build_opener(ProxyHandler({}))
 
@@ -68,32 +60,9 @@ class Client:
             raise Refused(f"no answer from the gateway at {self.url}: {reason}; is it running?") from None
 
 
-def open_client(path: Path, app_id: str | None, url: str | None) -> Client:
-    """Return a client for the app of a configuration file; raises ConfigError and Misused."""
-    return Client(load(path, os.environ), app_id=app_id, url=url)
-
-
-def address(config: Config) -> str:
-    """Return the URL of the API of a gateway that runs on this machine with this configuration."""
-    server = config.server
-    return f"http{'s' if server.tls else ''}://{reachable(server.host)}:{server.port}{server.path_prefix}"
-
-
-def reachable(host: str) -> str:
-    """Return the host of a URL at which one reaches what listens there: nobody can connect to "all addresses"."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"[{host}]" if ":" in host else host
-
-
-def _app(config: Config, app_id: str | None) -> App:
-    apps = {entry.app.id: entry.app for entry in config.apps}
-    if app_id is None and len(apps) == 1:
-        return next(iter(apps.values()))
-    if app_id is None:
-        raise Misused(f"the file has several apps; say which with --app: {', '.join(apps)}")
-    if app_id not in apps:
-        raise Misused(f"the file has no app {app_id}; there is {', '.join(apps)}")
-    return apps[app_id]
+def open_client(options: argparse.Namespace) -> Client:
+    """Return a client for what the options say (see `option.add_app`); raises ConfigError and Misused."""
+    return Client(target(options))
 
 
 def parsed(raw: bytes) -> Any:

@@ -6,12 +6,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.command import show
+from gateway.command import option, show
 from gateway.config import ConfigError, load_admin
 
 if TYPE_CHECKING:
@@ -39,13 +38,13 @@ def add_parsers(commands: Any) -> None:
     )
     for name, text, about, run in ways:
         one = commands.add_parser(name, help=text, description=about, formatter_class=raw)
-        one.add_argument("-c", "--config", type=Path, default=Path("config.toml"), metavar="FILE", help="default: config.toml")
+        option.add_config(one)
         one.add_argument("--url", metavar="URL", help="where the admin port is; default: where [admin] of the file says")
         one.add_argument("--json", action="store_true", help="print the answer as it came")
-        one.set_defaults(run=run)
+        one.set_defaults(run=_run, ask=run)
 
 
-def run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     """Do what was asked and return the exit code; raises ConfigError, Misused and Refused."""
     # Not at the top: what it imports would slow down the commands that need no client.
     from gateway.command.admin import AdminClient
@@ -62,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
             ).decode()
         )
         return FAILED
-    code: int = options.run(AdminClient(admin, options.url), options)
+    code: int = options.ask(AdminClient(admin, options.url), options)
     return code
 
 

@@ -6,13 +6,28 @@ import argparse
 import sys
 from typing import Any
 
-from gateway.command.webhooks import DONE, add_common
+from gateway.command import option
+
+DONE = 0
+
+_ABOUT = """\
+Publish one event on one channel, as a back end would: over the HTTP API, signed with the app's secret. Nothing is printed
+where that went well.
+"""
+
+_EXAMPLES = """\
+  rawpush publish -c config.toml room-7 created '{"id":17}'
+  rawpush publish --app 1001 --key demo-key --secret env:DEMO_SECRET --url https://rt.example.com room-7 created
+  date | rawpush publish -c config.toml clock ticked -
+"""
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser of `rawpush`."""
-    parser = commands.add_parser("publish", help="publish one event through a running gateway")
-    add_common(parser)
+    parser = option.add_parser(
+        commands, "publish", run, help="publish one event through a running gateway", about=_ABOUT, examples=_EXAMPLES
+    )
+    option.add_app(parser)
     parser.add_argument("channel", metavar="CHANNEL")
     parser.add_argument("event", metavar="EVENT")
     parser.add_argument("data", metavar="DATA", nargs="?", default="{}", help='JSON or any text; "-" reads it; default: {}')
@@ -24,6 +39,6 @@ def run(options: argparse.Namespace) -> int:
     from gateway.command.client import open_client
 
     data = sys.stdin.read() if options.data == "-" else options.data
-    client = open_client(options.config, options.app, options.url)
+    client = open_client(options)
     client.post("events", {"name": options.event, "channel": options.channel, "data": data})
     return DONE

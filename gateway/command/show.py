@@ -30,6 +30,11 @@ def text(value: object) -> str:
     return printable(value if isinstance(value, str) else f"{value}", _LONGEST)
 
 
+def whole_text(value: str) -> str:
+    """Return a text uncut, as a piece of a line: what moves the cursor is escaped."""
+    return printable(value) or "-"
+
+
 def age(ms: float) -> str:
     """Return a duration roughly, in its largest fitting unit."""
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):

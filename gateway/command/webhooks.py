@@ -8,14 +8,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
 
-from gateway.command import show
+from gateway.command import option, show
 from gateway.command.error import Misused, Refused
 
 if TYPE_CHECKING:
@@ -53,13 +52,14 @@ def add_parser(commands: Any) -> None:
     """Add the command to the parser of `rawpush`."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = commands.add_parser("webhooks", help="ask about webhooks, send them again", description=_ABOUT, formatter_class=raw)
+    parser.set_defaults(run=run)
     verbs = parser.add_subparsers(dest="verb", metavar="WHAT", required=True)
 
     def verb(name: str, run: Callable[[Client, argparse.Namespace], int], text: str, **more: Any) -> argparse.ArgumentParser:
         one: argparse.ArgumentParser = verbs.add_parser(name, help=text, formatter_class=raw, **more)
-        add_common(one)
-        one.add_argument("--json", action="store_true", help="print the answer as it came, one JSON object a line")
-        one.set_defaults(run=run)
+        option.add_app(one)
+        option.add_json(one, "print the answer as it came, one JSON object a line")
+        one.set_defaults(ask=run)
         return one
 
     verb("list", _list, "each endpoint: state, backlog, dead letters, last answer")
@@ -100,13 +100,6 @@ def add_parser(commands: Any) -> None:
     verb("snapshot", _snapshot, "what is open now: connections, channels, members; and the cursor it is true at")
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """Add what every command takes that talks to a running gateway."""
-    parser.add_argument("-c", "--config", type=Path, default=Path("config.toml"), metavar="FILE", help="default: config.toml")
-    parser.add_argument("--app", metavar="ID", help="which app, where the file has several")
-    parser.add_argument("--url", metavar="URL", help="where the gateway is; default: where the file says it listens")
-
-
 def _add_limit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many (default: 100)")
 
@@ -116,8 +109,7 @@ def run(options: argparse.Namespace) -> int:
     # Not at the top: what it imports would slow down the commands that need no client.
     from gateway.command.client import open_client
 
-    client = open_client(options.config, options.app, options.url)
-    code: int = options.run(client, options)
+    code: int = options.ask(open_client(options), options)
     return code
 
 
@@ -280,7 +272,10 @@ def _replayed(replayed: int, left_out: int) -> str:
 
 
 def _say_how_to_go_on(options: argparse.Namespace, body: dict[str, object], replayed: int) -> None:
-    words = ["rawpush", "webhooks", "replay", options.name, "-c", str(options.config)]
+    words = ["rawpush", "webhooks", "replay", options.name]
+    words += (
+        ["-c", str(options.config)] if options.key is None else ["--key", options.key, "--secret", _reference(options.secret)]
+    )
     words += [word for name in ("app", "url") if getattr(options, name) for word in (f"--{name}", getattr(options, name))]
     words += ["--dead"] if options.dead else []
     words += [
@@ -290,6 +285,11 @@ def _say_how_to_go_on(options: argparse.Namespace, body: dict[str, object], repl
         for word in (f"--{name}", str(body[name]))
     ]
     print(f"interrupted after {replayed:,}; go on with:\n  {shlex.join(words)}", file=sys.stderr, flush=True)
+
+
+def _reference(secret: str) -> str:
+    """Return where a secret stands, never the secret itself."""
+    return secret if secret.startswith(("env:", "file:")) else "SECRET"
 
 
 class _Interruption:

@@ -1,0 +1,76 @@
+"""`rawpush` as a process of its own, whose lines a test waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Command:
+    """Runs while inside `async with`; standard output and error are kept apart, line by line."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._arguments = arguments
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._changed = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+        self._readers: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Command:
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", *self._arguments),
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        pairs = ((self._process.stdout, self.out), (self._process.stderr, self.err))
+        self._readers = [asyncio.create_task(self._read(stream, lines)) for stream, lines in pairs if stream is not None]
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+        await asyncio.gather(*self._readers)
+
+    async def _read(self, stream: asyncio.StreamReader, lines: list[str]) -> None:
+        async for line in stream:
+            lines.append(line.decode().rstrip("\n"))
+            self._changed.set()
+
+    async def line(self, part: str, within_s: float = 20.0) -> str:
+        """Wait for a line that holds `part`, and return it."""
+        try:
+            async with asyncio.timeout(within_s):
+                while True:
+                    for line in self.out + self.err:
+                        if part in line:
+                            return line
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"no line with {part!r} in {within_s} s; there came {self.out} and {self.err}") from None
+
+    async def interrupt(self) -> int:
+        """Press Ctrl-C, and return the exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        return await self.ended()
+
+    async def ended(self, within_s: float = 20.0) -> int:
+        """Wait for the end, and return the exit code."""
+        assert self._process is not None
+        async with asyncio.timeout(within_s):
+            code = await self._process.wait()
+            await asyncio.gather(*self._readers)
+        return code
