@@ -35,11 +35,13 @@ async def connections(call: Call) -> Answer:
 
 
 async def connection(call: AppCall) -> Answer:
-    """Answer one connection, with its channels."""
+    """Answer one connection, with its channels; a page of them from `after` on."""
     limit = call.page()[1]
+    start = number(call, "after", 0)
     live = find(call)
-    channels = list(islice(live.session.channels, limit))
-    return _connection(call, live) | {"subscribed": channels}
+    channels = live.session.channels
+    told = _connection(call, live) | {"subscribed": list(islice(channels, start, start + limit))}
+    return told | ({"after": start + limit} if len(channels) > start + limit else {})
 
 
 async def channels(call: Call) -> Answer:

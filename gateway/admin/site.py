@@ -6,9 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-import orjson
 from aiohttp import hdrs, web
 
 from gateway.admin import live, order, overview
@@ -16,6 +14,7 @@ from gateway.admin.call import AppCall, Call
 from gateway.admin.description import description
 from gateway.admin.guard import Guard
 from gateway.admin.order import Reload
+from gateway.admin.reply import Connection, answered, refused
 from gateway.admin.scrape import Scraper
 from gateway.admin.sources import Sources
 from gateway.core.error import RequestError
@@ -26,9 +25,6 @@ logger = logging.getLogger("rawpush.admin")
 
 #: seconds a request has for its body
 _BODY_S = 30.0
-#: seconds until trying again makes sense, for refusals that pass by themselves
-_RETRY_AFTER = {429: "1", 503: "1"}
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: about the gateway as a whole
@@ -92,20 +88,25 @@ class Site:
         for method, path, of_app in OF_APP:
             self._add(method, f"/v1/apps/{{app}}{path}", self._of_app(of_app))
         self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._listener: asyncio.Server | None = None
 
     async def listen(self, port: int) -> int:
         """Open the port and return its number; raises `PortUnusable`."""
         await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
         try:
-            await web.TCPSite(self._runner, self._host, port).start()
+            self._listener = await asyncio.get_running_loop().create_server(lambda: Connection(server), self._host, port)
         except OSError as error:
             raise PortUnusable(self._host, port, error.errno or 0) from error
         self._pulse = asyncio.create_task(self._sources.pulse.run(), name="pulse")
-        bound: int = self._runner.addresses[0][1]
+        bound: int = self._listener.sockets[0].getsockname()[1]
         return bound
 
     async def stop(self) -> None:
         """Close the port; requests under way have a second. Stopping twice is harmless."""
+        if self._listener is not None:
+            self._listener.close()
         if self._pulse is not None:
             self._pulse.cancel()
             await asyncio.gather(self._pulse, return_exceptions=True)
@@ -126,27 +127,27 @@ class Site:
             self._guard.check(request.method, request.path, request.headers)
             return await handler(request)
         except RequestError as error:
-            return _refuse(error)
+            return refused(error)
         except web.HTTPException as error:
             allowed = {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
             sentence, where = _SENTENCES.get(error.status, (error.reason, None))
-            return _answer(error.status, {"error": sentence} | ({"where": where} if where else {}), **allowed)
+            return answered(error.status, {"error": sentence} | ({"where": where} if where else {}), **allowed)
         except OSError as error:
             logger.error("the outbox cannot be used", extra={"fields": {"error": str(error)}})
-            return _refuse(RequestError(503, "the gateway cannot read or write its outbox now; its log says why"))
+            return refused(RequestError(503, "the gateway cannot read or write its outbox now; its log says why"))
         except Exception:
             logger.exception("a request failed", extra={"fields": {"method": request.method, "path": request.path}})
-            return _refuse(RequestError(500, "the gateway could not answer; its log says why"))
+            return refused(RequestError(500, "the gateway could not answer; its log says why"))
 
     def _open(self, handler: Callable[[Sources], tuple[int, Answer]]) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            return _answer(*handler(self._sources))
+            return answered(*handler(self._sources))
 
         return answer
 
     def _general(self, handler: Callable[[Call], Awaitable[Answer]]) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            return _answer(200, await handler(Call(self._sources, _parameters(request), await _body(request), "")))
+            return answered(200, await handler(Call(self._sources, _parameters(request), await _body(request), "")))
 
         return answer
 
@@ -157,7 +158,7 @@ class Site:
                 raise RequestError(404, "there is no app with the id in the path", "path")
             name = request.match_info.get("name", "")
             call = AppCall(self._sources, _parameters(request), await _body(request), name, app)
-            return _answer(200, await handler(call))
+            return answered(200, await handler(call))
 
         return answer
 
@@ -166,12 +167,12 @@ class Site:
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type, hdrs.CACHE_CONTROL: "no-store"})
 
     async def _described(self, request: web.Request) -> web.StreamResponse:
-        return _answer(200, description())
+        return answered(200, description())
 
     async def _reloaded(self, request: web.Request) -> web.StreamResponse:
         await _body(request)
         # Who goes away while it is done must not leave it half done.
-        return _answer(*await asyncio.shield(asyncio.ensure_future(self._reload())))
+        return answered(*await asyncio.shield(asyncio.ensure_future(self._reload())))
 
 
 _SENTENCES = {
@@ -194,16 +195,3 @@ async def _body(request: web.Request) -> bytes:
             return await request.read()
     except TimeoutError as error:
         raise RequestError(408, "the body did not arrive in time", "body") from error
-
-
-def _answer(status: int, answer: Any, **headers: str) -> web.Response:
-    told = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff", **headers}
-    return web.Response(status=status, body=orjson.dumps(answer), content_type="application/json", headers=told)
-
-
-def _refuse(error: RequestError) -> web.Response:
-    answer = {"error": error.sentence} | ({"where": error.where} if error.where is not None else {})
-    headers = {hdrs.RETRY_AFTER: _RETRY_AFTER[error.status]} if error.status in _RETRY_AFTER else {}
-    if error.status == 401:
-        headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
-    return _answer(error.status, answer, **headers)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.admin.site import PortUnusable, Site
@@ -123,6 +125,16 @@ async def test_a_connection_with_its_channels(served: Served) -> None:
     told = (await served.get(f"{APP}/connections/{live.socket_id}")).json
     assert (told["subscribed"], told["channels"], told["received_bytes"], told["duration_ms"]) == (["a", "b"], 2, 12, 2000)
     assert (await served.get(f"/v1/apps/740214/connections/{live.socket_id}")).status == 404
+
+
+async def test_the_channels_of_a_connection_come_in_pages(served: Served) -> None:
+    live, _ = served.house.connect()
+    for name in "abcde":
+        served.house.join(live, name)
+    target = f"{APP}/connections/{live.socket_id}"
+    assert await walk(served, f"{target}?limit=2", "subscribed") == list("abcde")
+    assert (await served.get(f"{target}?after=5")).json["subscribed"] == []
+    assert (await served.get(f"{target}?after=x")).json["where"] == "after"
 
 
 async def test_channels_come_in_pages(served: Served) -> None:
@@ -246,6 +258,22 @@ async def test_mistakes_are_told_with_their_place(
     assert answer.status == status
     if where is not None:
         assert answer.json["where"] == where
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"GET / HTTP/1.1\r\nno field\r\n\r\n", b"\x16\x03\x01\r\n\r\n", b"GET /%s HTTP/1.1\r\n\r\n" % (b"x" * 9000)],
+    ids=["no field", "TLS", "too long"],
+)
+async def test_what_cannot_be_read_is_answered_in_json_too(served: Served, sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(sent)
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.0 400 ")
+    assert b"Content-Type: application/json\r\n" in head + b"\r\n"
+    assert orjson.loads(body) == {"error": "the request is not well-formed HTTP, or its head is too large"}
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
 async def test_a_disk_that_cannot_be_read_is_no_fault_of_the_asker(served: Served, caplog: pytest.LogCaptureFixture) -> None:

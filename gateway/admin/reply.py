@@ -1,0 +1,52 @@
+"""Answers of the operator's port: JSON objects, whatever happened, on connections that know nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import orjson
+from aiohttp import hdrs, web
+
+from gateway.core.error import RequestError
+
+logger = logging.getLogger("rawpush.admin")
+
+#: seconds until trying again makes sense, for refusals that pass by themselves
+_RETRY_AFTER = {429: "1", 503: "1"}
+
+#: one line per request would say nothing that anybody reads
+_SILENT = logging.Logger("rawpush.admin.access", logging.CRITICAL)
+
+
+def answered(status: int, answer: Any, **headers: str) -> web.Response:
+    """Return an answer with what belongs to every one."""
+    told = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff", **headers}
+    return web.Response(status=status, body=orjson.dumps(answer), content_type="application/json", headers=told)
+
+
+def refused(error: RequestError) -> web.Response:
+    """Return the answer that tells what is wrong and, where it can be told, where."""
+    answer = {"error": error.sentence} | ({"where": error.where} if error.where is not None else {})
+    headers = {hdrs.RETRY_AFTER: _RETRY_AFTER[error.status]} if error.status in _RETRY_AFTER else {}
+    if error.status == 401:
+        headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
+    return answered(error.status, answer, **headers)
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's protocol, with JSON also for what is not HTTP."""
+
+    __slots__ = ()
+
+    def __init__(self, server: web.Server) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), access_log=_SILENT)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        logger.debug("a request could not be read", exc_info=exc)
+        reply = refused(RequestError(status, "the request is not well-formed HTTP, or its head is too large"))
+        reply.force_close()
+        return reply
