@@ -10,7 +10,7 @@ from collections import defaultdict
 from tests.e2e.client import Backend, Client
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import APP_ID, GatewayProcess, app
-from tests.e2e.operator import metrics
+from tests.e2e.operator import ask, metrics
 from tests.e2e.receiver import Receiver
 
 COUNT = "pusher_internal:subscription_count"
@@ -19,22 +19,17 @@ COUNT = "pusher_internal:subscription_count"
 Model = dict[Client, dict[str, str]]
 
 
-async def act(gateway: GatewayProcess, model: Model, chance: random.Random) -> None:
+async def act(gateway: GatewayProcess, backend: Backend, model: Model, chance: random.Random) -> None:
     """Do one thing at random, on the wire and in the model."""
     roll = chance.random()
     if len(model) < 20 or (roll < 0.15 and len(model) < 60):
-        model[await Client.connect(gateway.port)] = {}
+        # What nobody waits for must not stop the reading: a close frame would not be seen then.
+        model[await Client.connect(gateway.port, max_queue=None)] = {}
         return
     client = chance.choice(list(model))
     if roll < 0.25:
         del model[client]
-        leave = chance.choice(["close", "fin", "reset"])
-        if leave == "close":
-            await client.close()
-        elif leave == "fin":
-            client.finish()
-        else:
-            client.reset()
+        await leave(gateway, backend, client, chance.choice(["close", "fin", "reset", "backend", "operator"]))
         return
     channel = chance.choice(["public", "presence"]) + f"-{chance.randrange(12)}"
     if channel in model[client]:
@@ -44,6 +39,25 @@ async def act(gateway: GatewayProcess, model: Model, chance: random.Random) -> N
         user_id = f"u-{chance.randrange(8)}"
         model[client][channel] = user_id
         await client.subscribe(channel, {"user_id": user_id} if channel.startswith("presence-") else None)
+
+
+async def leave(gateway: GatewayProcess, backend: Backend, client: Client, way: str) -> None:
+    match way:
+        case "close":
+            await client.close()
+        case "fin":
+            client.finish()
+        case "reset":
+            client.reset()
+        case "backend":
+            await client.sign_in(client.socket_id)
+            status, _, _ = await backend.call("POST", f"/users/{client.socket_id}/terminate_connections", b"{}")
+            assert status == 200
+            assert await client.closed() == 4009
+        case "operator":
+            status, _ = await ask(gateway, "POST", f"/v1/apps/{APP_ID}/connections/{client.socket_id}/terminate", json={})
+            assert status == 200
+            assert await client.closed() == 4009
 
 
 async def compare(gateway: GatewayProcess, backend: Backend, model: Model) -> None:
@@ -90,7 +104,7 @@ async def test_counts_do_not_drift(start_gateway: StartGateway, receiver: Receiv
     model: Model = {}
     async with Backend(gateway.port) as backend:
         for turn in range(1, 1201):
-            await act(gateway, model, chance)
+            await act(gateway, backend, model, chance)
             if turn % 200 == 0:
                 await settle(model)
                 await receiver.wait_for("connection.closed", count=len(Client.made) - len(model))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import socket
+from collections import Counter, defaultdict
 
 import pytest
 
 from tests.e2e.client import Backend, Client
 from tests.e2e.conftest import Connect, StartGateway
-from tests.e2e.gateway_process import GatewayProcess, app
+from tests.e2e.gateway_process import APP_ID, GatewayProcess, app
+from tests.e2e.operator import ask
 from tests.e2e.receiver import Receiver
 
 ROOM = "presence-room"
@@ -27,65 +28,97 @@ WAYS = {
     "unmasked_frame": "protocol_error",
     "oversized_message": "message_too_large",
     "never_reading": "slow_consumer",
+    "terminated_by_the_backend": "terminated",
+    "terminated_by_the_operator": "terminated",
+    "sent_back_by_the_operator": "terminated",
     "silence": "ping_timeout",
     "sigterm": "shutdown",
 }
 
 
 @pytest.mark.parametrize("ways", [list(WAYS)[:-2], ["silence"], ["sigterm"]], ids=["of the client", "silence", "sigterm"])
-async def test_every_way_of_leaving_counts_once(
+async def test_by_every_way_of_leaving_the_last_connection_takes_the_user_along_and_the_first_does_not(
     start_gateway: StartGateway, connect: Connect, receiver: Receiver, ways: list[str]
 ) -> None:
     liveness = {"activity_timeout": "1s", "pong_timeout": "1s"} if "silence" in ways else {}
     gateway = await start_gateway(app(webhooks=[receiver.endpoint(format="batch")]), server=liveness)
     for way in ways:
-        room = f"presence-{way}"
-        observer, first, last = await connect(gateway), await connect(gateway), await leaver(gateway, connect, way)
-        await observer.join(room, "watcher")
+        rooms = [f"presence-{way}-{number}" for number in range(50)]
+        observer = await connect(gateway)
+        await join_all(observer, rooms, "watcher")
+        first, last = await leaver(gateway, way), await leaver(gateway, way)
         for client in (first, last):
-            await client.join(room, "u-1")
-        await first.close()
-        await receiver.one("connection.closed", socket_id=first.socket_id)
-        await leave(gateway, last, way, room, observer)
+            await join_all(client, rooms, "u-1")
+        assert await heard(observer) == Counter({("pusher_internal:member_added", room): 1 for room in rooms})
+        # One SIGTERM is for all of them.
         if way != "sigterm":
-            await observer.expect("pusher_internal:member_removed", room, within_s=10)
-            heard = list(observer.passed) + await observer.settle()
-            members = [frame["event"] for frame in heard if frame["event"].startswith("pusher_internal:member")]
-            assert members == ["pusher_internal:member_added"]
+            await leave(gateway, first, way, rooms)
+            await gone(receiver, first, way)
+            assert await heard(observer) == Counter()
+            assert await present(gateway, way) == {room: {"user_count": 2} for room in rooms}
+        await leave(gateway, last, way, rooms)
+        await gone(receiver, last, way)
+        if way != "sigterm":
+            assert await heard(observer) == Counter({("pusher_internal:member_removed", room): 1 for room in rooms})
             async with Backend(gateway.port) as backend:
-                assert await backend.get(f"/channels/{room}/users") == {"users": [{"id": "watcher"}]}
-        closed = await receiver.one("connection.closed", socket_id=last.socket_id)
-        assert closed.data["reason"] == WAYS[way]
-        await observer.close()
-        last.reset()
+                assert await backend.get(f"/channels/{rooms[-1]}/users") == {"users": [{"id": "watcher"}]}
+            await observer.close()
+            await receiver.one("connection.closed", socket_id=observer.socket_id)
+            assert await present(gateway, way) == {}
+        for client in (first, last):
+            client.reset()
     assert await gateway.stop() == 0
-    for way in ways:
-        kinds = receiver.kinds(user_id="u-1", channel=f"presence-{way}")
-        assert [kind for kind in kinds if "member" in kind] == ["channel.member_added", "channel.member_removed"]
+    told: dict[str, list[str]] = defaultdict(list)
+    for event in sorted(receiver.of(), key=lambda event: event.sequence):
+        if event.data.get("user_id") == "u-1" and "member" in event.kind:
+            told[event.data["channel"]].append(event.kind)
+    once = ["channel.member_added", "channel.member_removed"]
+    assert told == {f"presence-{way}-{number}": once for way in ways for number in range(50)}
     receiver.check_ledger()
 
 
-async def leaver(gateway: GatewayProcess, connect: Connect, way: str) -> Client:
-    """Connect the one who will leave; one who will never read gets as small a buffer as there is."""
+async def join_all(client: Client, rooms: list[str], user_id: str) -> None:
+    member = {"user_id": user_id}
+    await client.write_frames({"event": "pusher:subscribe", "data": client.subscription(room, member)} for room in rooms)
+    for room in rooms:
+        await client.expect("pusher_internal:subscription_succeeded", room)
+
+
+async def heard(observer: Client) -> Counter[tuple[str, str]]:
+    """Return what the observer is told now of members."""
+    return Counter((frame["event"], frame["channel"]) for frame in await observer.settle())
+
+
+async def gone(receiver: Receiver, client: Client, way: str) -> None:
+    """Wait for the end of the connection, which is the last thing to be recorded of it."""
+    closed = await receiver.one("connection.closed", socket_id=client.socket_id)
+    assert closed.data["reason"] == WAYS[way]
+
+
+async def present(gateway: GatewayProcess, way: str) -> dict[str, object]:
+    async with Backend(gateway.port) as backend:
+        asked = await backend.get("/channels", filter_by_prefix=f"presence-{way}-", info="user_count")
+    found: dict[str, object] = asked["channels"]
+    return found
+
+
+async def leaver(gateway: GatewayProcess, way: str) -> Client:
+    """Connect one who will leave; one who will never read gets as small a buffer as there is."""
     if way == "never_reading":
         narrow = socket.socket()
         narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         narrow.connect(("127.0.0.1", gateway.port))
         narrow.setblocking(False)
-        client = await Client.connect(gateway.port, sock=narrow, max_queue=4)
-        for feed in FEEDS:
-            await client.subscribe(feed)
-        return client
-    if way == "silence":
-        return await Client.connect(gateway.port)
-    return await connect(gateway)
+        return await Client.connect(gateway.port, sock=narrow, max_queue=4)
+    return await Client.connect(gateway.port)
 
 
-async def leave(gateway: GatewayProcess, client: Client, way: str, room: str, observer: Client) -> None:
-    """Have the client leave; the observer may have to see it gone on the way, and then has one frame to read once more."""
+async def leave(gateway: GatewayProcess, client: Client, way: str, rooms: list[str]) -> None:
+    """Have the client leave, or see to it that it will have to."""
     match way:
         case "unsubscribe":
-            await client.unsubscribe(room)
+            for room in rooms:
+                await client.unsubscribe(room)
             await client.settle()
             await client.close()
         case "close_1000" | "close_1001":
@@ -99,12 +132,23 @@ async def leave(gateway: GatewayProcess, client: Client, way: str, room: str, ob
         case "oversized_message":
             await client.ws.send(json.dumps({"event": "client-x", "data": "x" * 100_000}))
         case "never_reading":
+            for feed in FEEDS:
+                await client.subscribe(feed)
             # A hundred times ten kilobytes, again and again.
-            gone = asyncio.create_task(observer.expect("pusher_internal:member_removed", room, within_s=20))
             async with Backend(gateway.port) as backend:
-                while not gone.done():
+                while (await backend.get(f"/channels/{FEEDS[-1]}"))["occupied"]:
                     assert await backend.publish(FEEDS, "flood", "x" * 10_000) == 200
-            observer.unread.append(await gone)
+        case "terminated_by_the_backend":
+            await client.sign_in("u-1")
+            async with Backend(gateway.port) as backend:
+                status, _, _ = await backend.call("POST", "/users/u-1/terminate_connections", b"{}")
+            assert status == 200
+            assert await client.closed() == 4009
+        case "terminated_by_the_operator" | "sent_back_by_the_operator":
+            body, code = ({}, 4009) if way.startswith("terminated") else ({"reconnect": True}, 4200)
+            path = f"/v1/apps/{APP_ID}/connections/{client.socket_id}/terminate"
+            assert await ask(gateway, "POST", path, json=body) == (200, {"socket_id": client.socket_id, "code": code})
+            assert await client.closed() == code
         case "silence":
             # It reads no ping and so answers none; the healthy ones answer by themselves.
             client.ws.transport.pause_reading()
