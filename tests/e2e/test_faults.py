@@ -239,31 +239,6 @@ async def test_one_who_floods_is_answered_at_his_own_pace(gateway: GatewayProces
     assert len(gateway.lines) < 200
 
 
-async def test_places_are_free_again_however_they_were_left(start_gateway: StartGateway, receiver: Receiver) -> None:
-    gateway = await start_gateway(app(webhooks=[receiver.endpoint()], limits={"connections": 5}))
-    for round_ in range(6):
-        dialled = await asyncio.gather(*(Client.dial(gateway.port) for _ in range(20)))
-        first = await asyncio.gather(*(client.next() for client in dialled))
-        inside = [client for client, frame in zip(dialled, first, strict=True) if "established" in frame["event"]]
-        outside = [client for client in dialled if client not in inside]
-        assert len(inside) == 5
-        for number, client in enumerate(outside):
-            if number % 2:
-                client.reset()
-            else:
-                assert await client.closed() == 4100
-        for number, client in enumerate(inside):
-            if number % 3 == 0:
-                await client.close()
-            elif number % 3 == 1:
-                client.reset()
-            else:
-                client.finish()
-        await receiver.wait_for("connection.closed", count=5 * (round_ + 1))
-    assert await gateway.stop() == 0
-    receiver.check_ledger()
-
-
 async def test_client_events_come_from_subscribers_only_and_cannot_be_forged(
     start_gateway: StartGateway, connect: Connect, receiver: Receiver
 ) -> None:
