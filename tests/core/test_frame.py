@@ -162,6 +162,12 @@ def test_a_client_event_without_data() -> None:
     assert decode('{"event":"client-x","channel":"private-c"}') == ClientEvent("client-x", "private-c", "{}")
 
 
+@pytest.mark.parametrize("event", ["client-", "client-x\n", "client-\0", "client-\x1b[2J", "client-a.b:c", "client-App\\Typing"])
+def test_whatever_follows_the_prefix_is_the_name_of_a_client_event(event: str) -> None:
+    text = json.dumps({"event": event, "channel": "private-c", "data": ""})
+    assert decode(text) == ClientEvent(event, "private-c", "")
+
+
 def test_client_event_data_nested_too_deeply_is_refused_not_raised() -> None:
     for depth in (250, 256, 500, 1_000):
         deep = "[" * depth + "]" * depth
@@ -176,7 +182,20 @@ def test_a_client_event_needs_a_channel(channel: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", ["pusher:signout", "typing", "Client-x", "xclient-x", "pusher:client-x", "client", "", "client_x"]
+    "event",
+    [
+        "pusher:signout",
+        "typing",
+        "Client-x",
+        "xclient-x",
+        "pusher:client-x",
+        "client",
+        "",
+        "client_x",
+        "\nclient-x",
+        "\0client-x",
+        "client\n-x",
+    ],
 )
 def test_other_events_are_unknown(event: str) -> None:
     assert decode(json.dumps({"event": event, "channel": "private-c", "data": {}})) == Unknown(event)

@@ -67,7 +67,9 @@ def test_a_channel_named_twice_counts_once() -> None:
     assert parse_event(EVENT | {"channels": ["b", "a", "b"]}, APP).channels == ("b", "a")
 
 
-@pytest.mark.parametrize("name", ["App\\Events\\OrderCreated", "grüße", "client-x", "n" * 200, "東" * 200, "pusherx", "a b"])
+@pytest.mark.parametrize(
+    "name", ["App\\Events\\OrderCreated", "grüße", "client-x", "n" * 200, "東" * 200, "pusherx", "a b", "a\n", "\0"]
+)
 def test_event_names_are_free(name: str) -> None:
     assert parse_event(EVENT | {"name": name}, APP).event == name
 

@@ -274,6 +274,48 @@ async def test_client_events_come_from_subscribers_only_and_cannot_be_forged(
     assert [event.data["user_id"] for event in said] == ["u-1"] * len(relayed)
 
 
+#: what ends a line, a text or a field somewhere, or would steer a terminal
+ODD_ENDS = [
+    "\n",
+    "\r\nX-Webhook-Event: forged",
+    "\0",
+    "\t",
+    "\x1b[2J",
+    "\x7f",
+    "\x85",
+    "\u2028",
+    "\u202e",
+    '"',
+    "\\",
+    "</script>",
+    " ",
+]
+
+
+async def test_the_name_of_an_event_means_nothing_to_what_it_passes_through(
+    start_gateway: StartGateway, connect: Connect, receiver: Receiver
+) -> None:
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint()], limits={"client_events": 1000}))
+    sender, other = await connect(gateway), await connect(gateway)
+    for client in (sender, other):
+        await client.subscribe("private-c")
+    names = [f"client-x{end}" for end in ODD_ENDS]
+    async with Backend(gateway.port) as backend:
+        for name in names:
+            await sender.send(name, "from a client", "private-c")
+            assert await backend.publish("private-c", name, "from a backend") == 200
+    await sender.settle()
+    heard = [(frame["event"], frame["data"]) for frame in await other.settle()]
+    assert sorted(heard) == sorted((name, data) for name in names for data in ("from a client", "from a backend"))
+    for name in names:
+        assert (await receiver.one("client_event", event=name)).data["data"] == "from a client"
+        assert (await receiver.one("message.published", event=name)).data["data"] == "from a backend"
+    # One that is refused is named in the record of that, whole.
+    await sender.send("client-y\n", {}, "private-d")
+    await receiver.one("message.rejected", event="client-y\n", reason="not_subscribed")
+    assert [line for line in gateway.lines if not line.isprintable()] == []
+
+
 LET_IN = [
     *(f"protocol={number}&client=x&version=1" for number in (4, 5, 6, 7)),
     "protocol=7",
