@@ -124,7 +124,9 @@ class Site:
     @web.middleware
     async def _surround(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            self._guard.check(request.method, request.path, request.headers)
+            # Where nothing takes this method nothing will be done, so how it was sent need not be looked at.
+            method = request.method if request.match_info.http_exception is None else "GET"
+            self._guard.check(method, request.path, request.headers)
             return await handler(request)
         except RequestError as error:
             return refused(error)

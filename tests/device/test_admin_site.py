@@ -59,6 +59,7 @@ async def test_the_token_is_asked_for_everywhere_but_for_health() -> None:
 async def test_a_page_of_another_origin_gets_nowhere(served: Served) -> None:
     assert (await served.get("/v1/overview", Host="evil.example")).status == 403
     assert (await served.send("POST", "/v1/reload", b"{}", Content_Type="text/plain")).status == 415
+    assert (await served.send("TRACE", "/v1/reload", Content_Type="text/plain")).status == 405
     asked = await served.send(
         "OPTIONS",
         "/v1/reload",

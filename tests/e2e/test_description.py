@@ -20,20 +20,17 @@ CHECKS = (
 )
 
 
-async def test_whatever_is_asked_is_answered_as_described(
-    gateway: GatewayProcess, backend: Backend, connect: Connect, tmp_path: Path
-) -> None:
-    await (await connect(gateway)).join("presence-room-7", "u-1")
-    event = (await backend.get("/webhooks/events"))["events"][0]
-    names = {"app_id": APP_ID, "endpoint": "all", "event_id": event["id"], "user_id": "u-1"}
-    hooks = Path(__file__).with_name("schemathesis_hooks.py")
-    config = {"hooks": str(hooks), "parameters": {f"path.{name}": value for name, value in names.items()}}
-    (tmp_path / "schemathesis.toml").write_text(to_toml(config))
+async def explore(folder: Path, document: str, names: dict[str, str], hooks: str = "", *options: str) -> str:
+    """Have the description at this address tried out, with these names in its paths; return the report, or fail with it."""
+    config: dict[str, object] = {"parameters": {f"path.{name}": value for name, value in names.items()}}
+    if hooks:
+        config["hooks"] = str(Path(__file__).with_name(hooks))
+    (folder / "schemathesis.toml").write_text(to_toml(config))
     process = await asyncio.create_subprocess_exec(
         Path(sys.executable).parent / "schemathesis",
         "run",
-        f"http://127.0.0.1:{gateway.port}/openapi.json",
-        f"--url=http://127.0.0.1:{gateway.port}",
+        document,
+        f"--url={document[: document.index('/', 8)]}",
         f"--checks={','.join(CHECKS.split())}",
         "--phases=coverage,fuzzing",
         "--max-examples=5",
@@ -41,7 +38,8 @@ async def test_whatever_is_asked_is_answered_as_described(
         "--continue-on-failure",
         "--request-timeout=10",
         "--no-color",
-        cwd=tmp_path,
+        *options,
+        cwd=folder,
         env={**os.environ, "API_ID": APP_ID, "API_KEY": KEY, "API_SECRET": SECRET},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -54,5 +52,32 @@ async def test_whatever_is_asked_is_answered_as_described(
             process.kill()
     report = output.decode(errors="backslashreplace")
     assert process.returncode == 0, report
+    return report.replace(" \n", "\n")
+
+
+async def test_whatever_is_asked_is_answered_as_described(
+    gateway: GatewayProcess, backend: Backend, connect: Connect, tmp_path: Path
+) -> None:
+    await (await connect(gateway)).join("presence-room-7", "u-1")
+    event = (await backend.get("/webhooks/events"))["events"][0]
+    names = {"app_id": APP_ID, "endpoint": "all", "event_id": event["id"], "user_id": "u-1"}
+    document = f"http://127.0.0.1:{gateway.port}/openapi.json"
+    report = await explore(tmp_path, document, names, "schemathesis_hooks.py")
     # all of them were reached, but for the one that answers the description, which it leaves out
-    assert f"Tested: {len(list(contract.operations())) - 1}\n" in report.replace(" \n", "\n"), report
+    assert f"Tested: {len(list(contract.API.operations())) - 1}\n" in report, report
+
+
+async def test_whatever_the_operator_asks_is_answered_as_described(
+    gateway: GatewayProcess, backend: Backend, connect: Connect, tmp_path: Path
+) -> None:
+    client = await connect(gateway)
+    await client.join("presence-room-7", "u-1")
+    event = (await backend.get("/webhooks/events"))["events"][0]
+    names = {"app_id": APP_ID, "endpoint": "all", "event_id": event["id"], "user_id": "u-9", "channel": "presence-room-7"}
+    names["socket_id"] = client.socket_id
+    report = await explore(
+        tmp_path, f"{gateway.admin}/v1/openapi.json", names, "", "--exclude-path-regex=/webhooks/", "--max-examples=1"
+    )
+    # what the desk is asked is the HTTP API's, and tried out above
+    tried = [path for (_, path), _ in contract.ADMIN.operations() if "/webhooks/" not in path]
+    assert f"Tested: {len(tried) - 1}\n" in report, report
