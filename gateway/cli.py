@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway import __version__
-from gateway.command import operator, publish, tail, webhooks
+from gateway.command import listen, operator, publish, tail, webhooks
 from gateway.command.error import Misused, Refused
 from gateway.config import AppEntry, Config, ConfigError, is_loopback, load, printable, resolve, shown_duration, shown_url
 from gateway.core.endpoint import Endpoint
@@ -51,6 +51,7 @@ against a running gateway:
   rawpush reload -c config.toml              read the file again; connections stay
   rawpush publish -c config.toml room-7 created '{"id":17}'
   rawpush tail -c config.toml room-7         what arrives on a channel
+  rawpush listen -c config.toml --forward http://localhost:3000/webhooks
   rawpush webhooks list -c config.toml       state, backlog and dead letters of each endpoint
   rawpush webhooks replay -c config.toml backend --dead
 
@@ -128,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the gateway", description=_SERVE, formatter_class=raw)
     check = commands.add_parser("check", help="say what is wrong in a file", description=_CHECK, formatter_class=raw)
     dev = commands.add_parser("dev", help="try everything out, without a file", description=_DEV, formatter_class=raw)
-    for room in (publish, tail, webhooks):
+    for room in (publish, tail, listen, webhooks):
         room.add_parser(commands)
     operator.add_parsers(commands)
     for command in (serve, check):
