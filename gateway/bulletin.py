@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from gateway.core import frame
 from gateway.core.channel import caches
-from gateway.core.facts import cause_of
+from gateway.core.facts import cause_of, channel_facts
 from gateway.core.lifecycle import Instant
 from gateway.core.roster import Diff, Member
 from gateway.core.tally import is_counted
 from gateway.ports import Clock
 from gateway.recorder import Recorder
+from gateway.telemetry import Telemetry
 from gateway.tenant import Live, Tenant
 
 _MISS = "channel.cache_miss"
@@ -19,19 +20,22 @@ _COUNT = "channel.subscription_count"
 class Bulletin:
     """The node's hand for this: it is told of arrivals and departures when everybody else has been told of them."""
 
-    def __init__(self, *, recorder: Recorder, clock: Clock) -> None:
+    def __init__(self, *, recorder: Recorder, clock: Clock, telemetry: Telemetry) -> None:
         self._recorder = recorder
         self._clock = clock
+        self._telemetry = telemetry
 
     def entered(self, live: Live, diff: Diff, member: Member | None) -> None:
         """A connection has joined and been told so: give it what the channel keeps, and all of them their new number."""
         if caches(diff.channel):
             self._replay(live, diff, member)
         self._count(live.tenant, diff)
+        self._show("channel.subscribed", live, diff, member)
 
-    def left(self, tenant: Tenant, diff: Diff) -> None:
+    def left(self, live: Live, diff: Diff, member: Member | None) -> None:
         """A connection has left: tell the others their new number."""
-        self._count(tenant, diff)
+        self._count(live.tenant, diff)
+        self._show("channel.unsubscribed", live, diff, member)
 
     def tick(self, tenant: Tenant) -> None:
         """Tell the numbers that had to wait, and forget what is too old; to be called several times a second."""
@@ -56,6 +60,11 @@ class Bulletin:
             return
         if tenant.tally.changed(diff.channel, diff.subscribers, self._clock.monotonic()):
             self._tell(tenant, diff.channel, diff.subscribers)
+
+    def _show(self, kind: str, live: Live, diff: Diff, member: Member | None) -> None:
+        if self._telemetry.onlooker is not None:
+            told = channel_facts(diff.channel, diff.subscribers, cause_of(live.socket_id, member))
+            self._telemetry.onlooker.saw(kind, live.tenant.app.id, told)
 
     def _tell(self, tenant: Tenant, channel: str, subscribers: int) -> None:
         tenant.offer(channel, frame.subscription_count(channel, subscribers))

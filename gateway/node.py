@@ -63,7 +63,7 @@ class Node:
         self._telemetry = telemetry
         self._chance = chance
         self._activity_timeout_s = activity_timeout_s
-        self._bulletin = Bulletin(recorder=recorder, clock=clock)
+        self._bulletin = Bulletin(recorder=recorder, clock=clock, telemetry=telemetry)
         self._tenants = {app.id: Tenant(app, self._lifecycle(app)) for app in apps}
         self._by_key = {tenant.app.key: tenant for tenant in self._tenants.values()}
         # A thousand connections may be lost in one turn of the loop, each with a hundred channels.
@@ -105,7 +105,7 @@ class Node:
         now = self._now()
         live = Live(tenant, Session(tenant.app, name), connection, now.monotonic_s)
         tenant.lives[name] = live
-        self._telemetry.connections_opened += 1
+        self._telemetry.connection_opened(tenant.app.id, name, handshake.facts)
         connection.offer(frame.wire(frame.established(name, self._activity_timeout_s)))
         if tenant.lifecycle.wanted:
             self._recorder.record(tenant.lifecycle.opened(name, handshake.facts(), now))
@@ -358,7 +358,7 @@ class Node:
                 tenant.probation.end(live.socket_id)
                 self._recorder.record(tenant.lifecycle.authenticated(live.socket_id, channel, self._now()))
             case fx.AuthFailed(channel, reason):
-                self._telemetry.frames_refused += 1
+                self._telemetry.auth_failed(tenant.app.id, live.socket_id, channel, reason)
                 has_room = not self._has_no_room(tenant)
                 told = tenant.lifecycle.auth_failed(live.socket_id, channel, reason, self._now(), has_room=has_room)
                 self._recorder.record(told)
@@ -404,7 +404,7 @@ class Node:
             tenant.offer(channel, frame.member_removed(channel, diff.member_removed.user_id), live.socket_id)
         if tenant.lifecycle.wanted:
             self._recorder.record(tenant.lifecycle.unsubscribed(live.socket_id, diff, member, self._now()))
-        self._bulletin.left(tenant, diff)
+        self._bulletin.left(live, diff, member)
 
     def _closed(self, live: Live) -> None:
         assert live.ending is not None
@@ -426,13 +426,14 @@ class Node:
 
     def _deliver(self, tenant: Tenant, publication: Publication) -> dict[str, int]:
         recipients = tenant.fan_out(publication, self._clock.monotonic())
-        self._telemetry.deliveries += sum(recipients.values())
+        self._telemetry.delivered(publication, recipients)
         return recipients
 
     def _reject(
         self, tenant: Tenant, source: str, reason: str, channel: str | None, event: str | None, size: int, name: str | None
     ) -> None:
-        self._telemetry.rejections[reason] += 1
+        facts = {"channel": channel, "event": event, "size": size, "socket_id": name}
+        self._telemetry.rejected(tenant.app.id, reason, source, facts)
         if tenant.lifecycle.wanted:
             has_room = not self._has_no_room(tenant)
             told = tenant.lifecycle.rejected(reason, source, channel, event, size, name, self._now(), has_room=has_room)

@@ -10,13 +10,14 @@ import logging
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
 
 import orjson
 
 from gateway.core.delivery import Settlement, State
+from gateway.core.publication import Publication
 from gateway.core.webhook import Endpoint
 
 connection_log = logging.getLogger("rawpush.connection")
@@ -53,10 +54,20 @@ class Carrier(Protocol):
     sent_bytes: int
 
 
+class Onlooker(Protocol):
+    """Somebody who watches what happens, whether it is recorded or not. Must be quick and not raise."""
+
+    def saw(self, kind: str, app_id: str, data: Mapping[str, object]) -> None:
+        """An event of this kind, as the catalogue names it, has happened; `data` is JSON-able, and less than what is recorded."""
+        ...
+
+
 class Telemetry:
     """What the gateway says of itself."""
 
     def __init__(self) -> None:
+        #: None: nobody watches, and nothing is made for anybody to see
+        self.onlooker: Onlooker | None = None
         self.connections_opened = 0
         self.connections_closed: Counter[str] = Counter()  # by reason
         self.connections_refused: Counter[int] = Counter()  # by code
@@ -83,9 +94,44 @@ class Telemetry:
         self.ended_sent_frames += connection.sent_messages
         self.ended_sent_bytes += connection.sent_bytes
 
+    def connection_opened(self, app_id: str, socket_id: str, facts: Callable[[], Mapping[str, object]]) -> None:
+        """Count a connection that was established; `facts` returns what is known of it."""
+        self.connections_opened += 1
+        if self.onlooker is not None:
+            self.onlooker.saw("connection.opened", app_id, {"socket_id": socket_id, **facts()})
+
+    def auth_failed(self, app_id: str, socket_id: str, channel: str | None, reason: str) -> None:
+        """Count a signature that was refused; `channel` None: it was that of a sign-in."""
+        self.frames_refused += 1
+        if self.onlooker is not None:
+            what: dict[str, object] = {"signin": True} if channel is None else {"channel": channel}
+            self.onlooker.saw("connection.auth_failed", app_id, {"socket_id": socket_id, **what, "reason": reason})
+
+    def delivered(self, publication: Publication, recipients: Mapping[str, int]) -> None:
+        """Count what was offered to subscribers, so many by channel."""
+        self.deliveries += sum(recipients.values())
+        if self.onlooker is None:
+            return
+        kind = "client_event" if publication.from_client else "message.published"
+        said: dict[str, object] = {"event": publication.event, "data": publication.data}
+        if publication.from_client:
+            said |= {"socket_id": publication.except_socket_id}
+        for channel, count in recipients.items():
+            self.onlooker.saw(kind, publication.app_id, {"channel": channel, **said, "recipients": count})
+
+    def rejected(self, app_id: str, reason: str, source: str, facts: Mapping[str, object]) -> None:
+        """Count a publication that was refused; what is None among the facts is not known."""
+        self.rejections[reason] += 1
+        if self.onlooker is not None:
+            known = {name: value for name, value in facts.items() if value is not None}
+            self.onlooker.saw("message.rejected", app_id, {"reason": reason, "source": source, **known})
+
     def connection_ended(self, app_id: str, socket_id: str, code: int, reason: str, **fields: object) -> None:
         """Count and log the end of a connection: one line, with what it did."""
         self.connections_closed[reason] += 1
+        if self.onlooker is not None:
+            told = {"socket_id": socket_id, "code": code, "reason": reason, **fields}
+            self.onlooker.saw("connection.closed", app_id, told)
         _say(
             connection_log, logging.INFO, "connection ended", app=app_id, socket_id=socket_id, code=code, reason=reason, **fields
         )

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "recorder": {"core", "ports", "telemetry"},
     "sweep": {"ports"},
     "tenant": {"core", "ports"},
-    "bulletin": {"core", "ports", "recorder", "tenant"},
+    "bulletin": {"core", "ports", "recorder", "telemetry", "tenant"},
     "user": {"core", "ports", "recorder", "sweep", "tenant"},
     "node": {"core", "ports", "telemetry", "recorder", "sweep", "tenant", "bulletin", "user"},
     "entrance": {"config", "ports", "node", "telemetry", "transport"},

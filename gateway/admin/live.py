@@ -7,7 +7,7 @@ from itertools import islice
 
 from gateway.admin.call import AppCall, Call
 from gateway.admin.overview import tenants_of
-from gateway.admin.page import behind, names_after
+from gateway.admin.page import behind, first_of, names_after
 from gateway.core.channel import is_legal, kind_of
 from gateway.core.error import RequestError
 from gateway.core.webhook import timestamp
@@ -21,13 +21,14 @@ _MARK = re.compile(r"([0-9]{1,32}):([0-9.e+-]{1,32}):([0-9.]{1,32})", re.ASCII)
 
 async def connections(call: Call) -> Answer:
     """Answer a page of the connections, the oldest first, app by app; `after` of the answer leads to the next one."""
-    after, limit = call.page("app")
+    after, limit = call.page("app", "search")
+    search = call.last("search").lower()
     app_id, opened_at, socket_id = _mark(after)
     told: list[Answer] = []
     for tenant in _tenants(call, app_id):
         lives = list(tenant.lives.values())  # a dict keeps the order in which they came
         start = behind(lives, opened_at, socket_id) if tenant.app.id == app_id else 0
-        page = lives[start : start + limit - len(told)]
+        page = await first_of(lives, start, limit - len(told), lambda live: _is_found(live, search))
         told += [_connection(call, live) for live in page]
         if len(told) == limit:
             return {"connections": told, "after": _mark_of(page[-1])}
@@ -46,12 +47,12 @@ async def connection(call: AppCall) -> Answer:
 
 async def channels(call: Call) -> Answer:
     """Answer a page of the occupied channels, by name, app by app; counts are cluster-wide, the names those of this node."""
-    after, limit = call.page("app", "prefix")
+    after, limit = call.page("app", "prefix", "search")
     app_id, _, name = after.partition(":")
     told: list[Answer] = []
     for tenant in _tenants(call, app_id):
         behind_name = name if tenant.app.id == app_id else ""
-        found = await names_after(tenant.hub.names(), behind_name, call.last("prefix"), limit - len(told))
+        found = await names_after(tenant.hub.names(), behind_name, call.last("prefix"), limit - len(told), call.last("search"))
         told += [_channel(tenant, one, await call.sources.node.tracker.occupancy(tenant.app.id, one)) for one in found]
         if len(told) == limit:
             return {"channels": told, "after": f"{tenant.app.id}:{told[-1]['channel']}"}
@@ -74,6 +75,29 @@ async def channel(call: AppCall) -> Answer:
         told["members"] = [member.user_id for member in members[start : start + limit]]
         has_more = has_more or len(members) > start + limit
     return told | ({"after": start + limit} if has_more else {})
+
+
+async def connection_timeline(call: AppCall) -> Answer:
+    """Answer what has happened to a connection, open or not, as far as the ledger goes back."""
+    after, limit, from_ms = _window(call)
+    return await call.desk.timeline(call.app.id, socket_id=call.name, after=after, from_ms=from_ms, limit=limit)
+
+
+async def channel_timeline(call: AppCall) -> Answer:
+    """Answer what has happened on a channel, occupied or not, as far as the ledger goes back."""
+    after, limit, from_ms = _window(call)
+    return await call.desk.timeline(call.app.id, channel=call.name, after=after, from_ms=from_ms, limit=limit)
+
+
+def _window(call: AppCall) -> tuple[int, int, int | None]:
+    limit = call.page("from")[1]
+    return number(call, "after", 0), limit, number(call, "from", 0) or None
+
+
+def _is_found(live: Live, search: str) -> bool:
+    """Tell whether the text is in the socket id or in the user's id."""
+    user = live.session.user
+    return not search or search in live.socket_id or (user is not None and search in user.id.lower())
 
 
 def find(call: AppCall) -> Live:

@@ -47,7 +47,7 @@ async def overview(call: Call) -> Answer:
         "loop_lag_ms": round(sources.pulse.worst_lag_s * 1000, 1),
         "recorder": {"queued": sources.recorder.queued, "limit": sources.capacity, "failing": sources.recorder.is_failing},
         "outbox": outbox,
-        "apps": [_app(tenant) | _endpoints(look.endpoints.get(tenant.app.id)) for tenant in page],
+        "apps": [_app(tenant) | _endpoints(sources, tenant.app.id, look.endpoints.get(tenant.app.id)) for tenant in page],
         **told,
     }
 
@@ -92,7 +92,7 @@ def _settings(tenant: Tenant) -> Answer:
     }
 
 
-def _endpoints(endpoints: list[Answer] | None) -> Answer:
+def _endpoints(sources: Sources, app_id: str, endpoints: list[Answer] | None) -> Answer:
     """The app's endpoints and their sum; nothing where it is not known."""
     if endpoints is None:
         return {}
@@ -102,4 +102,5 @@ def _endpoints(endpoints: list[Answer] | None) -> Answer:
         "dead_letters": sum(one["dead_letters"] for one in endpoints),
         **({"oldest_age_ms": max(oldest)} if oldest else {}),
         "endpoints": endpoints,
+        "recent": {one["name"]: sources.pulse.recent.of(f"{app_id}/{one['name']}") for one in endpoints},
     }

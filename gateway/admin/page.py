@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 #: on one page, unless asked otherwise, and at most
@@ -36,11 +36,31 @@ def behind(everything: Sequence[O], opened_at: float, socket_id: str) -> int:
     return first
 
 
-async def names_after(names: Sequence[str], after: str, prefix: str, limit: int) -> list[str]:
-    """Return the first names, in order, that come after `after` and begin with `prefix`: at most `limit`."""
+async def names_after(names: Sequence[str], after: str, prefix: str, limit: int, part: str = "") -> list[str]:
+    """Return the first names, in order, that come after `after` and begin with `prefix`: at most `limit`.
+
+    `part` is in each of them, in lower case or not.
+    """
     found: list[str] = []
+    part = part.lower()
     for start in range(0, len(names), _AT_ONCE):
-        piece = [name for name in names[start : start + _AT_ONCE] if name > after and name.startswith(prefix)]
+        slice_ = names[start : start + _AT_ONCE]
+        piece = [name for name in slice_ if name > after and name.startswith(prefix) and part in name.lower()]
         found = sorted(found + piece)[:limit]
+        await asyncio.sleep(0)
+    return found
+
+
+async def first_of(everything: Sequence[O], start: int, limit: int, takes: Callable[[O], bool]) -> list[O]:
+    """Return the first that are taken, from place `start` on: at most `limit`."""
+    found: list[O] = []
+    for begin in range(start, len(everything), _AT_ONCE):
+        for one in everything[begin : begin + _AT_ONCE]:
+            if len(found) == limit:
+                return found
+            if takes(one):
+                found.append(one)
+        if len(found) == limit:
+            return found
         await asyncio.sleep(0)
     return found

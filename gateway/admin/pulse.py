@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from gateway.admin.recent import Recent
 from gateway.telemetry import Histogram, Telemetry
 
 #: seconds between two beats
@@ -23,18 +24,20 @@ class Pulse:
     def __init__(self, telemetry: Telemetry, started_at: float) -> None:
         self.started_at = started_at
         self.lag = Histogram(LAG_BOUNDS_S)
+        self.recent = Recent(telemetry, started_at)
         self._telemetry = telemetry
         self._worst = 0.0
         #: (when, the counters, the worst lag since the reading before)
         self._readings: deque[tuple[float, dict[str, int], float]] = deque(maxlen=_READINGS + 1)
-        self._readings.append((started_at, self._counters(), 0.0))
+        self._readings.append((started_at, self.counters(), 0.0))
 
     def beat(self, now: float, late_s: float) -> None:
         """The loop came to this `late_s` later than it was told to."""
         self.lag.observe(late_s)
+        self.recent.beat(now)
         self._worst = max(self._worst, late_s)
         if now - self._readings[-1][0] >= _READING_S:
-            self._readings.append((now, self._counters(), self._worst))
+            self._readings.append((now, self.counters(), self._worst))
             self._worst = 0.0
 
     def rates(self) -> dict[str, float]:
@@ -57,7 +60,8 @@ class Pulse:
             now = loop.time()
             self.beat(now, max(0.0, now - due))
 
-    def _counters(self) -> dict[str, int]:
+    def counters(self) -> dict[str, int]:
+        """Return what the counters stand at."""
         told = self._telemetry
         return {
             "connections": told.connections_opened,

@@ -7,16 +7,21 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 
+import orjson
 from aiohttp import hdrs, web
 
 from gateway.admin import live, order, overview
 from gateway.admin.call import AppCall, Call
 from gateway.admin.description import description
 from gateway.admin.guard import Guard
+from gateway.admin.history import History
+from gateway.admin.login import LASTS_S, Logins
 from gateway.admin.order import Reload
+from gateway.admin.pages import BEFORE_LOGIN, HEADERS, Pages, wants_page
 from gateway.admin.reply import Connection, answered, refused
 from gateway.admin.scrape import Scraper
 from gateway.admin.sources import Sources
+from gateway.admin.stream import Stream
 from gateway.core.error import RequestError
 from gateway.desk import question
 from gateway.desk.answer import Answer
@@ -39,9 +44,11 @@ GENERAL: tuple[tuple[str, str, Callable[[Call], Awaitable[Answer]]], ...] = (
 OF_APP: tuple[tuple[str, str, Callable[[AppCall], Awaitable[Answer]]], ...] = (
     ("POST", "/events", order.publish),
     ("GET", "/connections/{name}", live.connection),
+    ("GET", "/connections/{name}/timeline", live.connection_timeline),
     ("POST", "/connections/{name}/terminate", order.terminate),
     ("POST", "/users/{name}/terminate_connections", order.terminate_user),
     ("GET", "/channels/{name}", live.channel),
+    ("GET", "/channels/{name}/timeline", live.channel_timeline),
     ("GET", "/webhooks/events", question.events),
     ("GET", "/webhooks/events/{name}", question.why),
     ("GET", "/webhooks/endpoints", question.endpoints),
@@ -73,16 +80,24 @@ class Site:
     def __init__(self, *, sources: Sources, token: str, host: str, reload: Reload) -> None:
         self._sources = sources
         self._host = host
-        self._guard = Guard(token=token, host=host)
+        self._logins = Logins(token=token, clock=sources.clock)
+        self._guard = Guard(token=token, host=host, logins=self._logins, before_login=BEFORE_LOGIN)
+        self._history = History(sources)
+        self._stream = Stream(sources=sources, history=self._history, logins=self._logins)
         self._scraper = Scraper(sources)
         self._reload = reload
-        self._pulse: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self.app = web.Application(middlewares=[self._surround])
         self.app.router.add_get("/healthz", self._open(overview.health))
         self.app.router.add_get("/readyz", self._open(overview.readiness))
         self.app.router.add_get("/metrics", self._metrics)
         self.app.router.add_get("/v1/openapi.json", self._described)
         self.app.router.add_post("/v1/reload", self._reloaded)
+        self.app.router.add_get("/v1/live", self._stream.serve)
+        self.app.router.add_get("/v1/session", self._session)
+        self.app.router.add_post("/login", self._log_in)
+        self.app.router.add_post("/logout", self._log_out)
+        Pages().add_to(self.app)
         for method, path, handler in GENERAL:
             self._add(method, path, self._general(handler))
         for method, path, of_app in OF_APP:
@@ -99,17 +114,20 @@ class Site:
             self._listener = await asyncio.get_running_loop().create_server(lambda: Connection(server), self._host, port)
         except OSError as error:
             raise PortUnusable(self._host, port, error.errno or 0) from error
-        self._pulse = asyncio.create_task(self._sources.pulse.run(), name="pulse")
+        self._tasks.append(asyncio.create_task(self._sources.pulse.run(), name="pulse"))
+        self._tasks.append(asyncio.create_task(self._history.run(), name="history"))
         bound: int = self._listener.sockets[0].getsockname()[1]
+        self._logins.cookie = f"rawpush_{bound}"
         return bound
 
     async def stop(self) -> None:
         """Close the port; requests under way have a second. Stopping twice is harmless."""
         if self._listener is not None:
             self._listener.close()
-        if self._pulse is not None:
-            self._pulse.cancel()
-            await asyncio.gather(self._pulse, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stream.stop()
         await self._sources.stock.stop()
         await self._runner.cleanup()
 
@@ -129,6 +147,8 @@ class Site:
             self._guard.check(method, request.path, request.headers)
             return await handler(request)
         except RequestError as error:
+            if error.status == 401 and wants_page(request):
+                return web.Response(status=303, headers={**HEADERS, hdrs.LOCATION: "login"})
             return refused(error)
         except web.HTTPException as error:
             allowed = {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
@@ -170,6 +190,34 @@ class Site:
 
     async def _described(self, request: web.Request) -> web.StreamResponse:
         return answered(200, description())
+
+    # -- logging in
+
+    async def _session(self, request: web.Request) -> web.StreamResponse:
+        return answered(200, {"login": self._logins.are_needed})
+
+    async def _log_in(self, request: web.Request) -> web.StreamResponse:
+        try:
+            asked = orjson.loads(await _body(request))
+            token = asked["token"]
+        except (ValueError, KeyError, TypeError):
+            token = None
+        if not isinstance(token, str):
+            raise RequestError(400, 'the body must be {"token": "..."}', "body")
+        answer = answered(200, {"ok": True})
+        # Whether there is TLS in front only the browser knows for sure.
+        is_secure = request.headers.get(hdrs.ORIGIN, "").startswith("https://")
+        value = self._logins.open(token)
+        answer.set_cookie(
+            self._logins.cookie, value, max_age=int(LASTS_S), path="/", httponly=True, samesite="Strict", secure=is_secure
+        )
+        return answer
+
+    async def _log_out(self, request: web.Request) -> web.StreamResponse:
+        self._logins.close(self._logins.value_in(request.headers))
+        answer = answered(200, {"ok": True})
+        answer.del_cookie(self._logins.cookie, path="/")
+        return answer
 
     async def _reloaded(self, request: web.Request) -> web.StreamResponse:
         await _body(request)

@@ -22,6 +22,7 @@ from gateway.desk.answer import Answer
 from gateway.desk.feed import Feed
 from gateway.desk.replay import MOST_EXAMINED, Replay, Replayed
 from gateway.desk.selection import Selection
+from gateway.desk.timeline import timeline
 from gateway.ports import Clock, Ledger, Outbox
 from gateway.telemetry import Telemetry
 
@@ -95,10 +96,14 @@ class Desk:
         self._feed = Feed(ledger)
         self._replay = Replay(outbox=outbox, ledger=ledger, router=router, wake=deliverer.wake)
         self._testing: set[str] = set()
+        #: told of the same records as `announce`; None: nobody watches
+        self.listener: Callable[[Sequence[Record]], None] | None = None
 
     def announce(self, records: Sequence[Record]) -> None:
         """To be called with the records of each commit, once it is durable."""
         self._feed.announce(records)
+        if self.listener is not None:
+            self.listener(records)
 
     @property
     def waiting(self) -> int:
@@ -187,6 +192,14 @@ class Desk:
                 told["removed"] = True
             endpoints.append(told | {"deliveries": [answer.trace(trace) for trace in traces if trace.endpoint == key]})
         return {"event": answer.entry(found), "endpoints": endpoints}
+
+    async def timeline(
+        self, app_id: str, *, socket_id: str = "", channel: str = "", after: int = 0, from_ms: int | None = None, limit: int = 100
+    ) -> Answer:
+        """Answer what has happened to a connection, or on a channel, with what became of it; see `timeline.timeline`."""
+        return await timeline(
+            self._ledger, app_id, socket_id=socket_id, channel=channel, after=after, from_ms=from_ms, limit=limit
+        )
 
     async def deliveries(self, app_id: str, name: str, *, before: int | None, limit: int) -> Answer:
         """Answer the endpoint's delivery log, newest first; `before` of the answer leads to the next page."""

@@ -26,6 +26,7 @@ from gateway.core.error import RequestError
 from gateway.core.lifecycle import LifecycleEvent
 from gateway.core.webhook import Router
 from gateway.desk.selection import Selection
+from gateway.desk.timeline import cursor_before
 from gateway.ports import Ledger, Outbox, Past, Wake
 
 #: Deliveries in one step: their envelopes are in memory together, and written in one transaction.
@@ -36,9 +37,6 @@ MOST_EXAMINED = 2_000
 
 #: Milliseconds by which times along the ledger may be out of order, where a wall clock was set back.
 _SLACK_MS = 60_000
-
-#: cursors so close together are read through, not searched any further
-_NEAR = 256
 
 #: events whose past is asked for together, and after which others get their turn
 _BREATH = 64
@@ -128,7 +126,7 @@ class Replay:
             if after is None:
                 after = 0
             if selection.from_ms is not None:
-                after = await self._before(app_id, selection.from_ms - _SLACK_MS, after, last)
+                after = await cursor_before(self._ledger, app_id, selection.from_ms - _SLACK_MS, after, last)
         chosen: list[Delivery] = []
         left_out = 0
         page = await self._ledger.feed(app_id, after=after, limit=MOST_EXAMINED, kinds=selection.kinds)
@@ -176,17 +174,6 @@ class Replay:
             raise RequestError(503, "the outbox is full; go on with the replay when some of it has been delivered")
         await self._outbox.replay(endpoint, [replace(delivery, lane=REPLAY_LANE) for delivery in deliveries])
         self._wake([(endpoint, REPLAY_LANE)])
-
-    async def _before(self, app_id: str, at_ms: int, low: int, high: int) -> int:
-        """Return a cursor from `low` to `high` that no event of that time or later comes before."""
-        while high - low > _NEAR:
-            middle = (low + high) // 2
-            page = await self._ledger.feed(app_id, after=middle, limit=1)
-            if page.entries and page.entries[0].cursor <= high and page.entries[0].event.at_ms < at_ms:
-                low = page.entries[0].cursor
-            else:
-                high = middle
-        return low
 
 
 def _resumed(what: str, resume: str) -> tuple[int, int]:

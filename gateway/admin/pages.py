@@ -1,0 +1,67 @@
+"""The files of the dashboard, as they lie in the package: read once, served from memory, under a strict policy."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from aiohttp import hdrs, web
+
+#: Nothing from elsewhere, nothing in line, no frame around it. `connect-src 'self'` is also the WebSocket of this port.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    hdrs.CACHE_CONTROL: "no-store",
+}
+
+_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+
+#: what is needed to log in, and says nothing
+BEFORE_LOGIN = frozenset({"/login", "/dashboard/login.js", "/dashboard/style.css", "/dashboard/icon.svg"})
+
+
+class Pages:
+    """Serves `/`, `/login` and `/dashboard/FILE`. Raises OSError if the package is not whole."""
+
+    def __init__(self) -> None:
+        folder = files("gateway.admin") / "dashboard"
+        self._files = {
+            file.name: (_TYPES[kind], file.read_bytes())
+            for file in folder.iterdir()
+            if (kind := file.name.rpartition(".")[2]) in _TYPES
+        }
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the routes."""
+        app.router.add_get("/", self._index)
+        app.router.add_get("/login", self._login)
+        app.router.add_get("/dashboard/{name}", self._file)
+
+    async def _index(self, request: web.Request) -> web.StreamResponse:
+        return self._answer("index.html")
+
+    async def _login(self, request: web.Request) -> web.StreamResponse:
+        return self._answer("login.html")
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        if name not in self._files:
+            raise web.HTTPNotFound
+        return self._answer(name)
+
+    def _answer(self, name: str) -> web.Response:
+        content_type, body = self._files[name]
+        return web.Response(body=body, content_type=content_type, charset="utf-8", headers=HEADERS)
+
+
+def wants_page(request: web.Request) -> bool:
+    """Tell whether it is a person's browser that goes to a page, and not a program that asks."""
+    return request.method == "GET" and request.path == "/" and "text/html" in request.headers.get(hdrs.ACCEPT, "")
