@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
+from datetime import datetime
 
 import pytest
 
@@ -27,6 +29,31 @@ async def test_a_retry_is_the_same_request_signed_afresh(start_gateway: StartGat
     # More than a second has passed in the second attempt, so the stamps of the first and the last cannot be the same.
     assert int(hooks[-1].headers["x-webhook-timestamp"]) > int(hooks[0].headers["x-webhook-timestamp"])
     assert len({hook.headers["webhook-signature"] for hook in hooks}) > 1
+
+
+async def test_a_header_tells_the_time_of_the_attempt_and_a_body_that_of_the_event_wherever_the_gateway_stands(
+    start_gateway: StartGateway, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "KTM-5:45")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint(concurrency=1, timeout="10s")]))
+    receiver.rules = [lambda hook: Answer(delay_s=2.5) if hook.mentions("first") else None]
+    async with Backend(gateway.port) as backend:
+        began_at = time.time()
+        for channel in ("first", "second", "third"):
+            assert await backend.publish(channel, "created") == 200
+        published_at = time.time()
+    await receiver.one("message.published", channel="third")
+    written = [hook.envelopes[0]["timestamp"] for hook in receiver.hooks]
+    happened = [datetime.fromisoformat(text).timestamp() for text in written]
+    assert all(text.endswith("Z") for text in written)
+    assert happened == sorted(happened)
+    # A millisecond is what a body is exact to.
+    assert began_at - 0.001 <= happened[0]
+    assert happened[-1] <= published_at
+    sent = [int(hook.headers["x-webhook-timestamp"]) for hook in receiver.hooks]
+    assert all(-0.5 <= hook.at - at <= 2 for hook, at in zip(receiver.hooks, sent, strict=True))
+    assert sent[1] - happened[1] >= 1.4, "it had to wait 2.5 s, and the header is cut to a whole second"
 
 
 async def test_redirects_are_not_followed(start_gateway: StartGateway, receiver: Receiver) -> None:
