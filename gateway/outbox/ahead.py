@@ -55,6 +55,8 @@ class Ahead:
             held = self._held.get(name)
             if held is None:
                 held = self._held[name] = _Held(0, 0)
+            if delivery.sequence <= held.tail:
+                continue  # it was read from the file before it could be told
             if held.end != held.tail and lanes[name].cursor >= held.tail:
                 self._size -= held.settled(held.tail)  # the lane has run dry in between
                 held.end = held.tail
@@ -80,8 +82,12 @@ class Ahead:
         held.tail = max(held.tail, held.end)
         self._size += held.size
 
-    def head(self, lane: Lane, last: int, limit: int) -> tuple[Delivery, ...] | None:
-        """Return the lane's first deliveries up to sequence `last`, at most `limit`; None if they are not all here."""
+    def head(self, lane: Lane, last: int, limit: int, *, is_bound: bool) -> tuple[Delivery, ...] | None:
+        """Return the lane's first deliveries up to sequence `last`, at most `limit`; None if they are not all here.
+
+        Unless it `is_bound` to that end, it is enough if all are here that were told of: those of the latest append are
+        durable a moment before, and to read them from the file would cost more than to leave them to the next head.
+        """
         held = self._held.get((lane.endpoint, lane.lane))
         if held is None:
             return None
@@ -89,6 +95,7 @@ class Ahead:
         if held.deliveries and held.deliveries[-1].sequence > last:
             head = tuple(delivery for delivery in islice(held.deliveries, limit) if delivery.sequence <= last)
             return head or None
-        if len(held.deliveries) >= limit or (held.deliveries and held.deliveries[-1].sequence == last):
+        is_all = not is_bound and held.end == held.tail
+        if len(held.deliveries) >= limit or (held.deliveries and (is_all or held.deliveries[-1].sequence == last)):
             return tuple(islice(held.deliveries, limit))
         return None

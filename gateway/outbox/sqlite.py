@@ -109,7 +109,7 @@ class SqliteOutbox(SqliteLedger):
         if found is None or found.cursor >= found.tail:
             return None
         last, limit = (found.pinned, _ALL) if found.pinned else (found.tail, limit)
-        head = self._ahead.head(found, last, limit)
+        head = self._ahead.head(found, last, limit, is_bound=bool(found.pinned))
         if head is None:
             read = await self._read(found, found.tail if limit < READ_AHEAD else last, max(limit, READ_AHEAD))
             self._ahead.read(found, read)
