@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway import __version__
-from gateway.command import listen, operator, publish, tail, webhooks
+from gateway.command import doctor, listen, operator, publish, tail, webhooks
 from gateway.command.error import Misused, Refused
 from gateway.config import AppEntry, Config, ConfigError, is_loopback, load, printable, resolve, shown_duration, shown_url
 from gateway.core.endpoint import Endpoint
@@ -48,6 +48,7 @@ with a file (config.example.toml lists every setting):
 
 against a running gateway:
   rawpush status -c config.toml              is it well, and what is happening
+  rawpush doctor -c config.toml --url wss://rt.example.com
   rawpush reload -c config.toml              read the file again; connections stay
   rawpush publish -c config.toml room-7 created '{"id":17}'
   rawpush tail -c config.toml room-7         what arrives on a channel
@@ -129,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the gateway", description=_SERVE, formatter_class=raw)
     check = commands.add_parser("check", help="say what is wrong in a file", description=_CHECK, formatter_class=raw)
     dev = commands.add_parser("dev", help="try everything out, without a file", description=_DEV, formatter_class=raw)
-    for room in (publish, tail, listen, webhooks):
+    for room in (doctor, publish, tail, listen, webhooks):
         room.add_parser(commands)
     operator.add_parsers(commands)
     for command in (serve, check):

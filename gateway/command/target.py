@@ -44,13 +44,13 @@ def target(options: argparse.Namespace, *, needs_id: bool = True) -> Target:
     """Return what the options (see `option.add_app`) say; raises ConfigError, and Misused where it is not clear."""
     if options.key is None and options.secret is None:
         config = load(options.config, os.environ)
-        return Target(_app(config, options.app), _url(options.url or address(config)), config)
+        return Target(_app(config, options.app), normal_url(options.url or address(config)), config)
     if options.key is None or options.secret is None:
         raise Misused("--key and --secret go together, and stand for the file")
     if options.app is None and needs_id:
         raise Misused("--key and --secret need the app's id too, since it stands in the paths of the API: --app ID")
     app = App(options.app or "", options.key, read_secret("--secret", options.secret))
-    return Target(app, _url(options.url or _USUAL))
+    return Target(app, normal_url(options.url or _USUAL))
 
 
 def address(config: Config) -> str:
@@ -65,7 +65,8 @@ def reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _url(text: str) -> str:
+def normal_url(text: str) -> str:
+    """Return a URL of --url as http or https, without a slash at its end; raises Misused where it is none."""
     url = text.rstrip("/")
     try:
         parts = urlsplit(url)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -15,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class Command:
     """Runs while inside `async with`; standard output and error are kept apart, line by line."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
         self._arguments = arguments
+        self._environ = environ or {}
         self.out: list[str] = []
         self.err: list[str] = []
         self._changed = asyncio.Event()
@@ -27,7 +29,7 @@ class Command:
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway", *self._arguments),
             cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environ},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
