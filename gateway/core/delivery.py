@@ -41,6 +41,35 @@ class Request:
     body: bytes
     deliveries: tuple[Delivery, ...]
 
+    def settlement(
+        self,
+        attempts: int,
+        at_ms: int,
+        first_at_ms: int,
+        state: State,
+        outcome: Outcome | None,
+        *,
+        due_at_ms: int = 0,
+        reason: str = "",
+    ) -> Settlement:
+        """Return what the latest attempt did to this request; the parameters are the fields of `Settlement`."""
+        deliveries = self.deliveries
+        return Settlement(
+            self.endpoint,
+            self.lane,
+            self.id,
+            deliveries[0].sequence,
+            deliveries[-1].sequence,
+            len(deliveries),
+            attempts,
+            at_ms,
+            first_at_ms,
+            state,
+            outcome,
+            due_at_ms,
+            reason,
+        )
+
 
 class Stage(Enum):
     """How far an attempt came; everything but ANSWERED is a failure by itself."""

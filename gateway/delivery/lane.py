@@ -20,6 +20,7 @@ from gateway.core.circuit import Circuit
 from gateway.core.delivery import REPLAY_LANE, Claim, Delivery, Outcome, Request, Settlement, Stage, State
 from gateway.core.endpoint import Endpoint
 from gateway.core.format import FORMATS, batches, together
+from gateway.core.pace import rest_s
 from gateway.core.retry import Delivered, Disable, GiveUp, RetryAt, Suspend, decide
 from gateway.delivery.sender import Sender
 from gateway.ports import Clock, Outbox
@@ -259,15 +260,22 @@ class Lanes:
                 self._put_off(lane, wait_s)
                 return False
         if not claim.attempts:  # else it stays as it was cut
-            claim = replace(claim, deliveries=claim.deliveries[: together(endpoint.format, claim.deliveries)])
+            count = together(endpoint.format, claim.deliveries)
+            if count < len(claim.deliveries):
+                claim = replace(claim, deliveries=claim.deliveries[:count])
         expired = self._expired(lane, claim)
         if expired:
             await self._settle(self._given_up(lane, claim, expired))
             return not self._is_stopping  # no answer, no report: it is still admitted
-        await self._attempt(lane, endpoint, claim)
+        began_s = self._tools.clock.monotonic()
+        is_delivered = await self._attempt(lane, endpoint, claim)
+        if is_delivered and batches(endpoint.format):
+            took_s = self._tools.clock.monotonic() - began_s
+            await asyncio.sleep(rest_s(took_s, len(claim.deliveries), endpoint.batch_max))
         return self._goes_on(lane)
 
-    async def _attempt(self, lane: int, endpoint: Endpoint, claim: Claim) -> None:
+    async def _attempt(self, lane: int, endpoint: Endpoint, claim: Claim) -> bool:
+        """Make the attempt and settle it; tell whether the deliveries have arrived."""
         tools = self._tools
         at_ms = tools.clock.epoch_ms()
         request = _request(endpoint, claim.deliveries, at_ms)
@@ -303,8 +311,9 @@ class Lanes:
         self._note_state(_in_short(outcome))
         if self._waiting:
             self.go()
-        await self._settle(_settlement(request, attempt, at_ms, first_at_ms, state, outcome, due_at_ms=due_at_ms, reason=reason))
+        await self._settle(request.settlement(attempt, at_ms, first_at_ms, state, outcome, due_at_ms=due_at_ms, reason=reason))
         self._settling.discard(lane)
+        return state is State.DELIVERED
 
     async def _settle(self, settlement: Settlement) -> None:
         """Say and write what became of a request. While the disk refuses, the lane waits: it must not be sent again."""
@@ -347,7 +356,7 @@ class Lanes:
     def _given_up(self, lane: int, claim: Claim, deliveries: tuple[Delivery, ...]) -> Settlement:
         now_ms = self._tools.clock.epoch_ms()
         request = _request(self.endpoint, deliveries)
-        return _settlement(request, claim.attempts, now_ms, claim.first_at_ms or now_ms, State.DEAD, None, reason="max_age")
+        return request.settlement(claim.attempts, now_ms, claim.first_at_ms or now_ms, State.DEAD, None, reason="max_age")
 
     def _put_off(self, lane: int, wait_s: float) -> None:
         """The lane was admitted, sends nothing, and waits."""
@@ -372,35 +381,6 @@ def _request(endpoint: Endpoint, deliveries: Sequence[Delivery], at_ms: int | No
         # It was cut and attempted before the format was changed; a retry is the same bytes, as far as it can be.
         endpoint = replace(endpoint, format=FORMATS[endpoint.format].several)
     return webhook.request(endpoint, deliveries, at_ms)
-
-
-def _settlement(
-    request: Request,
-    attempts: int,
-    at_ms: int,
-    first_at_ms: int,
-    state: State,
-    outcome: Outcome | None,
-    *,
-    due_at_ms: int = 0,
-    reason: str = "",
-) -> Settlement:
-    deliveries = request.deliveries
-    return Settlement(
-        request.endpoint,
-        request.lane,
-        request.id,
-        deliveries[0].sequence,
-        deliveries[-1].sequence,
-        len(deliveries),
-        attempts,
-        at_ms,
-        first_at_ms,
-        state,
-        outcome,
-        due_at_ms,
-        reason,
-    )
 
 
 def _in_short(outcome: Outcome) -> str:

@@ -333,6 +333,44 @@ async def test_what_piled_up_during_a_request_travels_together_and_a_retry_is_no
 
 
 @instantly
+async def test_between_webhooks_of_several_events_a_lane_rests_for_as_long_as_the_last_one_took() -> None:
+    world = World(endpoint(format="batch", batch_max=3, concurrency=1), answer=lambda attempt: after(0.02))
+    await world.pool.start()
+    await world.due(0)
+    await asyncio.sleep(0.03)
+    await world.due(0, 0)  # while it rests
+    await asyncio.sleep(0.02)
+    await world.due(0, 0, 0, 0)  # while the second is under way; the third is full, and the fourth follows at once
+    assert await world.pool.drain(HOUR) == 0
+    assert [body.count(b'"n":') for body in world.sender.bodies()] == [1, 2, 3, 1]
+    assert [round(attempt.at - 1000, 3) for attempt in world.sender.attempts] == [0, 0.04, 0.08, 0.1]
+    await world.pool.stop()
+
+
+@instantly
+async def test_a_lane_that_rests_is_stopped_at_once_and_keeps_what_has_come() -> None:
+    world = World(endpoint(format="batch", concurrency=1), answer=lambda attempt: after(1))
+    await world.pool.start()
+    await world.due(0)
+    await asyncio.sleep(1.01)
+    await world.due(0)
+    await world.pool.stop()
+    assert round(world.now, 3) == 1.01
+    assert len(world.sender.attempts) == 1
+    assert await world.left() == 1
+
+
+@instantly
+async def test_one_event_a_webhook_follows_the_other_without_rest() -> None:
+    world = World(endpoint(concurrency=1), answer=lambda attempt: after(0.02))
+    await world.pool.start()
+    await world.due(0, 0)
+    assert await world.pool.drain(HOUR) == 0
+    assert [round(attempt.at - 1000, 3) for attempt in world.sender.attempts] == [0, 0.02]
+    await world.pool.stop()
+
+
+@instantly
 async def test_a_batch_that_was_attempted_stays_one_when_the_format_changes() -> None:
     statuses = iter([500])
     world = World(endpoint(format="batch"), answer=lambda attempt: next(statuses, 200))
