@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 the thing failed, 2 wrong usage.
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import sys
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway import __version__
-from gateway.command import doctor, listen, operator, publish, tail, webhooks
 from gateway.command.error import Misused, Refused
+from gateway.command.parser import command_line
 from gateway.config import AppEntry, Config, ConfigError, is_loopback, load, printable, resolve, shown_duration, shown_url
 from gateway.core.endpoint import Endpoint
 from gateway.core.error import GatewayError
@@ -29,58 +28,6 @@ DONE, FAILED, WRONG_USAGE = 0, 1, 2
 #: Below so many open files a gateway is a toy: it is what shells grant by default.
 _FEW_FILES = 4096
 
-_ABOUT = """\
-RawPush Gateway: Pusher Channels over WebSockets, with signed webhooks whose ledger balances.
-
-Browsers and apps connect with the client library they have (pusher-js, Laravel Echo, ...), back ends publish with
-the Pusher HTTP SDK they have, and the gateway tells them through webhooks what happens: who connected, which
-channel woke up or fell empty, what was published, what was refused.
-"""
-
-_EXAMPLES = """\
-the first five minutes:
-  rawpush dev                                everything in one terminal, no file needed
-
-with a file (config.example.toml lists every setting):
-  rawpush check -c config.toml               all mistakes, with their places
-  rawpush check -c config.toml --resolved    every value, and where it came from
-  rawpush serve -c config.toml               run it; SIGTERM or Ctrl-C stops it, and loses nothing
-
-against a running gateway:
-  rawpush status -c config.toml              is it well, and what is happening
-  rawpush doctor -c config.toml --url wss://rt.example.com
-  rawpush reload -c config.toml              read the file again; connections stay
-  rawpush publish -c config.toml room-7 created '{"id":17}'
-  rawpush tail -c config.toml room-7         what arrives on a channel
-  rawpush listen -c config.toml --forward http://localhost:3000/webhooks
-  rawpush webhooks list -c config.toml       state, backlog and dead letters of each endpoint
-  rawpush webhooks replay -c config.toml backend --dead
-
-exit codes: 0 done, 1 it failed, 2 wrong usage
-"""
-
-_SERVE = """\
-Run the gateway. The file is checked first: with any mistake in it nothing is started and the port stays closed.
-Start-up lines and "ready" go to standard output, the log to standard error.
-
-SIGTERM or Ctrl-C: no new connections, the live ones are sent away over [server] drain, what is due is delivered for
-at most [server] shutdown_timeout, and the rest waits in the outbox for the next start.
-
-Any setting of [server], [outbox] and [log] can be overridden from the environment, for example
-RAWPUSH_SERVER__PORT=8001 or RAWPUSH_LOG__LEVEL=debug.
-"""
-
-_CHECK = """\
-Read the file and the environment as "serve" would, without starting anything. Every mistake is printed, with its
-line, its place and, for a misspelt name, the nearest valid one; the exit code is 1 if there is any.
-"""
-
-_DEV = """\
-A gateway on this machine's loopback address with an app that lives as long as the command, and a receiver that
-verifies every webhook and prints it in one line. Prints what to paste into a page, into Node and into Python, and
-answers at /pusher/auth, so that private and presence channels work without a back end. Nothing is kept.
-"""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; wrong usage ends in SystemExit(2), as argparse does it."""
@@ -88,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             # A terminal that cannot show a character must not turn a sentence about it into a stack trace.
             stream.reconfigure(errors="backslashreplace")
-    parser = _parser()
+    parser = command_line()
     options = parser.parse_args(arguments)
     try:
         match options.command:
@@ -120,32 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return FAILED
-
-
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("rawpush", description=_ABOUT, epilog=_EXAMPLES, formatter_class=raw)
-    parser.add_argument("--version", action="version", version=f"rawpush {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    serve = commands.add_parser("serve", help="run the gateway", description=_SERVE, formatter_class=raw)
-    check = commands.add_parser("check", help="say what is wrong in a file", description=_CHECK, formatter_class=raw)
-    dev = commands.add_parser("dev", help="try everything out, without a file", description=_DEV, formatter_class=raw)
-    for room in (doctor, publish, tail, listen, webhooks):
-        room.add_parser(commands)
-    operator.add_parsers(commands)
-    for command in (serve, check):
-        command.add_argument(
-            "-c", "--config", type=Path, default=Path("config.toml"), metavar="FILE", help="default: config.toml"
-        )
-    check.add_argument("--resolved", action="store_true", help="print every value and where it came from; secrets only as set")
-    dev.add_argument("--port", type=_port, metavar="N", help="0: any free port; default: 6001, or a free one if that is taken")
-    return parser
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= 65_535):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: it must be a number from 0 to 65535")
-    return int(text)
 
 
 # -- the commands

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gateway.command import show
-from gateway.config.kind import shown_size
 
 State = Literal["ok", "warning", "failed"]
 
@@ -66,6 +65,11 @@ def lines(findings: Iterable[Finding]) -> Iterable[str]:
             yield f"{'':8} {'':22} -> {show.whole_text(one.remedy)}"
 
 
+def _size(count: int) -> str:
+    """Return a number of bytes roughly, as people say it."""
+    return f"{count / 1024**3:.1f} GB" if count >= 1024**3 else f"{count / 1024**2:.0f} MB"
+
+
 def open_files(limit: int | None, whose: str) -> Finding:
     """Judge how many files a process may open; None: any number."""
     if limit is None or limit >= _FEW_FILES:
@@ -79,11 +83,11 @@ def space(free: int, used: int, limit: int, where: str) -> Finding:
     """Judge the free bytes where the outbox lives, which holds `used` and may grow to `limit`."""
     remedy = "make room, or lower [outbox] max_size"
     if free < _NO_SPACE:
-        return Finding("free space", "failed", f"{shown_size(free)} in {where}", remedy)
+        return Finding("free space", "failed", f"{_size(free)} in {where}", remedy)
     if free + used < limit:
-        found = f"{shown_size(free)} in {where}, and the outbox may grow to {shown_size(limit)}"
+        found = f"{_size(free)} in {where}, and the outbox may grow to {_size(limit)}"
         return Finding("free space", "warning", found, remedy)
-    return Finding("free space", "ok", f"{shown_size(free)} in {where}")
+    return Finding("free space", "ok", f"{_size(free)} in {where}")
 
 
 def file_system(kind: str, where: str) -> Finding:

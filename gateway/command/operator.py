@@ -28,20 +28,28 @@ Have a running gateway read its file again, as SIGHUP does: apps and endpoints c
 in the file nothing is changed, and each of them is printed; the exit code is 1 then.
 """
 
+_STATUS_EXAMPLES = """\
+  rawpush status -c config.toml
+  rawpush status -c config.toml --json | jq .per_second
+"""
 
-def add_parsers(commands: Any) -> None:
+_RELOAD_EXAMPLES = """\
+  rawpush check -c config.toml && rawpush reload -c config.toml
+"""
+
+
+def add_parser(commands: Any) -> None:
     """Add the commands to the parser of `rawpush`."""
-    raw = argparse.RawDescriptionHelpFormatter
-    ways: tuple[tuple[str, str, str, Callable[[AdminClient, argparse.Namespace], int]], ...] = (
-        ("status", "how a running gateway is doing", _STATUS, _status),
-        ("reload", "have a running gateway read its file again", _RELOAD, _reload),
+    ways: tuple[tuple[str, str, str, str, Callable[[AdminClient, argparse.Namespace], int]], ...] = (
+        ("status", "how a running gateway is doing", _STATUS, _STATUS_EXAMPLES, _status),
+        ("reload", "have a running gateway read its file again", _RELOAD, _RELOAD_EXAMPLES, _reload),
     )
-    for name, text, about, run in ways:
-        one = commands.add_parser(name, help=text, description=about, formatter_class=raw)
+    for name, text, about, examples, run in ways:
+        one = option.add_parser(commands, name, _run, help=text, about=about, examples=examples)
         option.add_config(one)
         one.add_argument("--url", metavar="URL", help="where the admin port is; default: where [admin] of the file says")
-        one.add_argument("--json", action="store_true", help="print the answer as it came")
-        one.set_defaults(run=_run, ask=run)
+        option.add_json(one, "print the answer as it came")
+        one.set_defaults(ask=run)
 
 
 def _run(options: argparse.Namespace) -> int:

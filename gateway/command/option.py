@@ -18,7 +18,7 @@ _SECRET = "the app's secret: itself (others may see it in the list of processes)
 
 
 def add_parser(
-    commands: Any, name: str, run: Callable[..., int], *, help: str, about: str, examples: str = "", **more: Any
+    commands: Any, name: str, run: Callable[..., int] | None, *, help: str, about: str, examples: str = "", **more: Any
 ) -> argparse.ArgumentParser:
     """Add a command to a group; `run` does it, `about` is the text of its --help and `examples` what can be copied."""
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -29,7 +29,8 @@ def add_parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         **more,
     )
-    parser.set_defaults(run=run)
+    if run is not None:
+        parser.set_defaults(run=run)
     return parser
 
 

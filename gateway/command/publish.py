@@ -28,8 +28,8 @@ def add_parser(commands: Any) -> None:
         commands, "publish", run, help="publish one event through a running gateway", about=_ABOUT, examples=_EXAMPLES
     )
     option.add_app(parser)
-    parser.add_argument("channel", metavar="CHANNEL")
-    parser.add_argument("event", metavar="EVENT")
+    parser.add_argument("channel", metavar="CHANNEL", help="on which channel")
+    parser.add_argument("event", metavar="EVENT", help="the name of the event")
     parser.add_argument("data", metavar="DATA", nargs="?", default="{}", help='JSON or any text; "-" reads it; default: {}')
 
 

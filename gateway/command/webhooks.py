@@ -34,6 +34,13 @@ Ask a running gateway about the webhooks of an app, and have them sent again. Th
 signs the requests; --url names another address of the same gateway.
 """
 
+_EXAMPLES = """\
+  rawpush webhooks list -c config.toml
+  rawpush webhooks test -c config.toml backend
+  rawpush webhooks why -c config.toml evt_01hq3y8kc0v7
+  rawpush webhooks replay -c config.toml backend --dead
+"""
+
 _REPLAY = """\
 Send webhooks again, to one endpoint, in their order, beside the live ones. They keep their ids, and carry the header
 X-Webhook-Replay: true. Give one of:
@@ -50,28 +57,31 @@ Ctrl-C ends it after the step under way, and says how to go on.
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser of `rawpush`."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = commands.add_parser("webhooks", help="ask about webhooks, send them again", description=_ABOUT, formatter_class=raw)
-    parser.set_defaults(run=run)
+    parser = option.add_parser(
+        commands, "webhooks", run, help="ask about webhooks, send them again", about=_ABOUT, examples=_EXAMPLES
+    )
     verbs = parser.add_subparsers(dest="verb", metavar="WHAT", required=True)
 
-    def verb(name: str, run: Callable[[Client, argparse.Namespace], int], text: str, **more: Any) -> argparse.ArgumentParser:
-        one: argparse.ArgumentParser = verbs.add_parser(name, help=text, formatter_class=raw, **more)
+    def verb(
+        name: str, ask: Callable[[Client, argparse.Namespace], int], text: str, example: str, about: str = ""
+    ) -> argparse.ArgumentParser:
+        about, example = about or f"{text[0].upper()}{text[1:]}.", f"  rawpush webhooks {name} -c config.toml{example}\n"
+        one = option.add_parser(verbs, name, run, help=text, about=about, examples=example)
         option.add_app(one)
         option.add_json(one, "print the answer as it came, one JSON object a line")
-        one.set_defaults(ask=run)
+        one.set_defaults(ask=ask)
         return one
 
-    verb("list", _list, "each endpoint: state, backlog, dead letters, last answer")
+    verb("list", _list, "each endpoint: state, backlog, dead letters, last answer", "")
     named = [
-        verb("test", _test, "send one webhook.test now, and show what the endpoint says"),
-        verb("deliveries", _deliveries, "the delivery log of an endpoint, newest first"),
-        verb("dead", _dead, "the dead letters of an endpoint, oldest first"),
-        verb("replay", _replay, "send webhooks again", description=_REPLAY),
-        verb("enable", _enable, "let an endpoint that answered 410 have webhooks again"),
+        verb("test", _test, "send one webhook.test now, and show what the endpoint says", " backend"),
+        verb("deliveries", _deliveries, "the delivery log of an endpoint, newest first", " backend --limit 20"),
+        verb("dead", _dead, "the dead letters of an endpoint, oldest first", " backend --channel 'presence-*'"),
+        verb("replay", _replay, "send webhooks again", " backend --dead --from 2026-01-25T10:00:00Z", _REPLAY),
+        verb("enable", _enable, "let an endpoint that answered 410 have webhooks again", " backend"),
     ]
     for one in named:
-        one.add_argument("name", metavar="ENDPOINT")
+        one.add_argument("name", metavar="ENDPOINT", help="its name in the file")
     _, log, dead, replay, _ = named
     log.add_argument("--before", type=int, metavar="N", help="go on from an earlier page")
     _add_limit(log)
@@ -82,22 +92,22 @@ def add_parser(commands: Any) -> None:
         one.add_argument("--channel", metavar="GLOB", help='only of these channels, such as "presence-*"')
         one.add_argument("--from", dest="from_", metavar="TIME", help="only what happened from then on")
         one.add_argument("--to", metavar="TIME", help="only what happened until then")
-    replay.add_argument("--event-id", metavar="ID")
-    replay.add_argument("--dead", action="store_true")
-    replay.add_argument("--dead-letter", type=int, nargs="+", metavar="N")
-    replay.add_argument("--after", type=int, metavar="CURSOR")
-    replay.add_argument("--until", type=int, metavar="CURSOR")
+    replay.add_argument("--event-id", metavar="ID", help="one event")
+    replay.add_argument("--dead", action="store_true", help="all dead letters, or those that are selected")
+    replay.add_argument("--dead-letter", type=int, nargs="+", metavar="N", help="dead letters by number")
+    replay.add_argument("--after", type=int, metavar="CURSOR", help="what comes after it in the feed")
+    replay.add_argument("--until", type=int, metavar="CURSOR", help="and up to this one")
     replay.add_argument("--step", type=int, default=500, metavar="N", help="how many a request asks for (default: 500)")
     replay.add_argument("--resume", metavar="MARK", help="go on where an interrupted replay said it was")
 
-    why = verb("why", _why, "what became of one event at each endpoint, or which filter left it out")
-    why.add_argument("event_id", metavar="EVENT_ID")
-    events = verb("events", _events, "the feed of events, oldest first")
+    why = verb("why", _why, "what became of one event at each endpoint, or which filter left it out", " evt_01hq3y8kc0v7")
+    why.add_argument("event_id", metavar="EVENT_ID", help="the id in its envelope")
+    events = verb("events", _events, "the feed of events, oldest first", " --after latest --follow --event 'channel.*'")
     events.add_argument("--after", metavar="CURSOR", help='go on after this one; "latest": only what is to come')
     events.add_argument("--event", metavar="GLOB", help='only these kinds, such as "channel.*"')
     events.add_argument("--follow", action="store_true", help="wait for more, until Ctrl-C")
     _add_limit(events)
-    verb("snapshot", _snapshot, "what is open now: connections, channels, members; and the cursor it is true at")
+    verb("snapshot", _snapshot, "what is open now: connections, channels, members; and the cursor it is true at", " --json")
 
 
 def _add_limit(parser: argparse.ArgumentParser) -> None:
