@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from gateway.admin.metric import FAMILIES  # noqa: E402
+from gateway.command.parser import command_line, subcommands  # noqa: E402
 from gateway.config.schema import TABLES  # noqa: E402 -- a clone need not be installed for this
 from gateway.core.catalogue import ENTRIES, Entry  # noqa: E402
 
@@ -47,6 +50,19 @@ channel, a connection or a user. Beside these there are the usual `process_…` 
 | metric | type | labels | |
 |---|---|---|---|
 """
+
+_COMMANDS = """\
+# Every command
+
+What `rawpush` does from a shell. `rawpush COMMAND --help` says the same as this page. Exit codes: 0 done, 1 the thing failed,
+2 wrong usage. `eval "$(rawpush completion bash)"` has your shell complete commands and options.
+
+Commands that speak to a running gateway take from the file where it listens and what signs for an app; where there is no file,
+`--key`, `--secret`, `--app` and `--url` stand for it. What one command says to a person it says to a program with `--json`.
+"""
+
+#: an option of so many commands is explained once
+_COMMON = 5
 
 
 def events() -> str:
@@ -99,11 +115,63 @@ def metrics() -> str:
     return "\n".join(lines) + "\n"
 
 
+def commands() -> str:
+    """The page of all commands: what the parser knows of them."""
+    lines = _COMMANDS.splitlines()
+    leaves = list(_leaves(command_line()))
+    counts = Counter(_row(action) for parser, _ in leaves for action in _own(parser) if action.option_strings)
+    common = {row for row, count in counts.items() if count >= _COMMON}
+    lines += ["", "| command | does |", "|---|---|"]
+    lines += [f"| [`{parser.prog}`](#{parser.prog.replace(' ', '-')}) | {_cell(text)} |" for parser, text in leaves]
+    lines += ["", "## Options of many commands", "", "| option | |", "|---|---|"]
+    lines += [row for row in counts if row in common]
+    for parser, _ in leaves:
+        lines += ["", f"## {parser.prog}", "", *_prose(parser.description or "")]
+        own = [_row(action) for action in _own(parser) if _row(action) not in common]
+        if own:
+            lines += ["", "| argument or option | |", "|---|---|", *own]
+        if shared := [f"`{action.option_strings[-1]}`" for action in _own(parser) if _row(action) in common]:
+            lines += ["", f"Also, [as elsewhere](#options-of-many-commands): {', '.join(shared)}."]
+        examples = (parser.epilog or "").removeprefix("examples:\n").splitlines()
+        lines += ["", "```sh", *(line.removeprefix("  ") for line in examples), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _leaves(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.ArgumentParser, str]]:
+    """Yield the commands that can be given, each with the line that says what it is for."""
+    for below, text in subcommands(parser):
+        verbs = list(_leaves(below))
+        yield from verbs or [(below, text)]
+
+
+def _own(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [action for action in parser._actions if action.dest != "help"]
+
+
+def _row(action: argparse.Action) -> str:
+    value = f" {action.metavar or '{' + ','.join(action.choices or ()) + '}'}" if action.nargs != 0 else ""
+    value += "..." if action.nargs == "+" else ""
+    shown = ", ".join(action.option_strings) + value
+    return f"| `{_cell(shown.strip())}`{' (optional)' if action.nargs == '?' else ''} | {_cell(action.help or '')} |"
+
+
+def _prose(text: str) -> Iterator[str]:
+    """A description's paragraphs; what is indented is a table of its own."""
+    for number, paragraph in enumerate(text.strip().split("\n\n")):
+        if number:
+            yield ""
+        yield from ("```", *paragraph.splitlines(), "```") if paragraph.startswith(" ") else paragraph.splitlines()
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", chr(92) + "|")
+
+
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-PAGES = {"events.md": events, "settings.md": settings, "metrics.md": metrics}
+PAGES = {"commands.md": commands, "events.md": events, "settings.md": settings, "metrics.md": metrics}
 
 if __name__ == "__main__":
     for page, write in PAGES.items():
