@@ -121,6 +121,19 @@ def test_an_outbox_in_memory_is_worth_a_warning(tmp_path: Path) -> None:
     assert states(tmp_path, mode="memory") == {"state directory": "warning"}
 
 
+@pytest.mark.parametrize(
+    ("proxy_protocol", "trusted", "expects"),
+    [
+        (True, ("127.0.0.0/8",), True),
+        (True, ("10.0.0.0/8", "::1"), False),
+        (False, ("127.0.0.1",), False),
+    ],
+)
+def test_who_must_begin_with_a_header_is_not_dialled(proxy_protocol: bool, trusted: tuple[str, ...], expects: bool) -> None:
+    config = Config(server=Server(proxy_protocol=proxy_protocol, trusted_proxies=trusted))
+    assert doctor.expects_proxy_header(config) is expects
+
+
 # -- the command
 
 

@@ -389,6 +389,31 @@ def test_another_address(rawpush: Rawpush, gateway: PlayedGateway, file: Path) -
     assert rawpush("webhooks", "list", "--url", "127.0.0.1:1")[0] == 2
 
 
+def test_key_and_secret_stand_for_the_file(
+    gateway: PlayedGateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("THE_SECRET", KEYS["1002"].secret)
+    gateway.answer = lambda asked: {"endpoints": []}
+    key, secret = ("--key", "key-2"), ("--secret", "env:THE_SECRET")
+    where = ("-c", "/none", "--url", f"ws://127.0.0.1:{gateway.port}")
+    assert cli.main(["webhooks", "list", *where, "--app", "1002", *key, *secret]) == 0
+    assert gateway.apps == ["1002"]
+    for incomplete in ((*key, *secret), ("--app", "1002", *key), ("--app", "1002", *secret)):
+        assert cli.main(["webhooks", "list", *where, *incomplete]) == 2
+        assert "--key and --secret" in capsys.readouterr().err
+    assert cli.main(["webhooks", "list", *where, "--app", "1002", *key, "--secret", "env:NOT_THERE"]) == 2
+    assert capsys.readouterr().err.startswith("rawpush: --secret: ")
+
+
+def test_an_interrupted_replay_does_not_show_the_secret(gateway: PlayedGateway, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway.answer = lambda asked: (400, {"error": "no"})
+    where = ("--url", f"http://127.0.0.1:{gateway.port}", "--app", "1001", "--key", "key-1", "--secret", "s3cret-1")
+    assert cli.main(["webhooks", "replay", "b", "--dead", *where]) == 1
+    told = capsys.readouterr().err
+    assert "--key key-1 --secret SECRET" in told
+    assert "s3cret" not in told
+
+
 @pytest.mark.parametrize(
     ("server", "url"),
     [

@@ -29,7 +29,7 @@ class Sealed:
         try:
             from nacl.secret import SecretBox
         except ImportError:
-            raise Misused("--master-key needs the package PyNaCl: pip install 'rawpush-gateway[encryption]'") from None
+            raise Misused("--master-key needs the package PyNaCl: pip install PyNaCl") from None
         self._box = SecretBox
 
     def open(self, channel: str, data: str) -> str:

@@ -9,6 +9,7 @@ import resource
 import shutil
 import ssl
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -158,6 +159,13 @@ def state_directory(config: Config) -> Iterator[Finding]:
         yield Finding("free space", "warning", f"cannot be told: {error}", "look at it as the user that runs the gateway")
 
 
+def expects_proxy_header(config: Config) -> bool:
+    """Tell whether the gateway takes what connects over loopback for a proxy that begins with a header."""
+    server = config.server
+    loopback = ip_address("127.0.0.1")
+    return server.proxy_protocol and any(loopback in ip_network(one, strict=False) for one in server.trusted_proxies)
+
+
 def _ways_in(config: Config, options: argparse.Namespace) -> Iterator[Finding]:
     from gateway.command import dial
     from gateway.command.client import Client
@@ -169,8 +177,12 @@ def _ways_in(config: Config, options: argparse.Namespace) -> Iterator[Finding]:
         return
     app = apps[0]
     here = Target(app, address(config))
-    # The certificate names the public host, and the loopback address is none of its names.
-    yield from dial.socket(here, "local address", trusts_all=True)
+    if expects_proxy_header(config):
+        found = "not dialled: connections from this machine begin with a header of the PROXY protocol"
+        yield Finding("local address", "warning", found, "go in by the proxy: --url wss://...")
+    else:
+        # The certificate names the public host, and the loopback address is none of its names.
+        yield from dial.socket(here, "local address", trusts_all=True)
     if options.url is None:
         remedy = "say where clients find the gateway: --url wss://..."
         yield Finding("public address", "warning", "not checked", remedy)
