@@ -12,8 +12,9 @@ from gateway.admin.sources import Sources
 SAMPLE_S = 1.0
 KEPT = 600
 
-#: Seconds between two looks at the backlog, at least, and as a multiple of what a look takes: a twentieth of a thread at most.
-_LOOK_S = 2.0
+#: Seconds between two looks at the backlog, while somebody sees it and while nobody does, and at least as a multiple of what
+#: a look takes: a twentieth of a thread at most.
+_LOOK_S, _IDLE_LOOK_S = 2.0, 10.0
 _LOOK_SHARE = 20.0
 
 #: what a sample holds, in this order: counts as they stand, and what happened per second since the sample before
@@ -37,6 +38,8 @@ class History:
         self._sources = sources
         self._before: tuple[float, dict[str, int]] = (sources.clock.monotonic(), sources.pulse.counters())
         self._backlog: int | None = None
+        #: how many look at it
+        self.onlookers = 0
         #: how many there have been, the forgotten ones included
         self.taken = 0
         self.samples: deque[Sample] = deque(maxlen=KEPT)
@@ -87,4 +90,5 @@ class History:
             await asyncio.sleep(pause_s)
             began_at = time.perf_counter()
             await self.look()
-            pause_s = max(_LOOK_S, _LOOK_SHARE * (time.perf_counter() - began_at))
+            took_s = time.perf_counter() - began_at
+            pause_s = max(_LOOK_S if self.onlookers else _IDLE_LOOK_S, _LOOK_SHARE * took_s)

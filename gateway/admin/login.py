@@ -17,7 +17,7 @@ LASTS_S = 12 * 3600.0
 #: Logins at once; the oldest makes room. An operator has a few browsers, and this bounds what a script can leave behind.
 MOST = 256
 
-#: Tries per second, and at once, for everybody together: a person mistypes, a program that guesses is not worth serving.
+#: Wrong tries per second, and at once, for everybody together: a person mistypes, a program that guesses is not worth serving.
 _TRIES_S, _TRIES = 0.2, 10
 
 
@@ -41,9 +41,10 @@ class Logins:
     def open(self, token: str) -> str:
         """Return the value of a new login's cookie; raises RequestError 401 for a wrong token, 429 for too many tries."""
         now = self._clock.monotonic()
-        if not self._tries.take(now):
-            raise RequestError(429, "there were too many tries to log in; wait some seconds", "token")
         if not self._token or not hmac.compare_digest(token.encode("utf-8", "surrogatepass"), self._token):
+            # Only wrong ones are counted: whoever guesses must not keep the operator out.
+            if not self._tries.take(now):
+                raise RequestError(429, "there were too many tries to log in; wait some seconds", "token")
             raise RequestError(401, "this is not the admin token ([admin] token in the file)", "token")
         self._until = {key: until for key, until in self._until.items() if until > now}
         while len(self._until) >= MOST:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.admin.call import Call
@@ -34,6 +34,7 @@ async def overview(call: Call) -> Answer:
     storage = sources.storage()
     outbox: Answer = {"writable": sources.is_writable, "readable": look.is_whole}
     outbox |= {} if storage.used is None else {"used_bytes": storage.used, "limit_bytes": storage.limit}
+    recent = sources.pulse.recent.told(sources.clock.monotonic())
     up_s = sources.clock.monotonic() - sources.pulse.started_at
     return {
         "version": sources.version,
@@ -47,7 +48,7 @@ async def overview(call: Call) -> Answer:
         "loop_lag_ms": round(sources.pulse.worst_lag_s * 1000, 1),
         "recorder": {"queued": sources.recorder.queued, "limit": sources.capacity, "failing": sources.recorder.is_failing},
         "outbox": outbox,
-        "apps": [_app(tenant) | _endpoints(sources, tenant.app.id, look.endpoints.get(tenant.app.id)) for tenant in page],
+        "apps": [_app(tenant) | _endpoints(recent, tenant.app.id, look.endpoints.get(tenant.app.id)) for tenant in page],
         **told,
     }
 
@@ -92,7 +93,7 @@ def _settings(tenant: Tenant) -> Answer:
     }
 
 
-def _endpoints(sources: Sources, app_id: str, endpoints: list[Answer] | None) -> Answer:
+def _endpoints(recent: Callable[[str], Answer], app_id: str, endpoints: list[Answer] | None) -> Answer:
     """The app's endpoints and their sum; nothing where it is not known."""
     if endpoints is None:
         return {}
@@ -102,5 +103,5 @@ def _endpoints(sources: Sources, app_id: str, endpoints: list[Answer] | None) ->
         "dead_letters": sum(one["dead_letters"] for one in endpoints),
         **({"oldest_age_ms": max(oldest)} if oldest else {}),
         "endpoints": endpoints,
-        "recent": {one["name"]: sources.pulse.recent.of(f"{app_id}/{one['name']}") for one in endpoints},
+        "recent": {one["name"]: recent(f"{app_id}/{one['name']}") for one in endpoints},
     }

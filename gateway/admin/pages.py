@@ -6,10 +6,11 @@ from importlib.resources import files
 
 from aiohttp import hdrs, web
 
-#: Nothing from elsewhere, nothing in line, no frame around it. `connect-src 'self'` is also the WebSocket of this port.
+#: Nothing from elsewhere, nothing in line, no frame around it, and no markup out of texts, not even by mistake (Trusted Types).
+#: `connect-src 'self'` is also the WebSocket of this port.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
 HEADERS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.telemetry import ATTEMPT_BOUNDS_S, Telemetry
@@ -44,24 +44,24 @@ class Recent:
         if now - self._readings[-1].at >= READING_S:
             self._readings.append(_Reading(now, self._telemetry))
 
-    def of(self, key: str) -> dict[str, Any]:
-        """Return the attempts at an endpoint since the oldest reading: how many, the share that succeeded, and latencies.
+    def told(self, now: float) -> Callable[[str], dict[str, Any]]:
+        """Return what tells of each endpoint its attempts since the oldest reading: how many, the share of 2xx, latencies.
 
         Latencies are read off the histogram, so they are as exact as its bounds are close; None: beyond the last of them.
         """
-        then = self._readings[0]
-        results = {result: count for (one, result), count in self._telemetry.attempts.items() if one == key and result != "none"}
-        made = sum(results.values()) - then.made.get(key, 0)
-        if made <= 0:
-            return {"attempts": 0}
-        good = results.get("2xx", 0) - then.good.get(key, 0)
-        told: dict[str, Any] = {"attempts": made, "success_rate": round(good / made, 4)}
-        histogram = self._telemetry.attempt_s.get(key)
-        if histogram is not None:
-            before = then.counts.get(key, _NONE)
-            counts = [count - was for count, was in zip(histogram.counts, before, strict=True)]
-            told |= {"p50_ms": quantile(counts, 0.5), "p95_ms": quantile(counts, 0.95)}
-        return told
+        then, today = self._readings[0], _Reading(now, self._telemetry)
+
+        def tell(key: str) -> dict[str, Any]:
+            made = today.made.get(key, 0) - then.made.get(key, 0)
+            if made <= 0:
+                return {"attempts": 0}
+            good = today.good.get(key, 0) - then.good.get(key, 0)
+            pairs = zip(today.counts.get(key, _NONE), then.counts.get(key, _NONE), strict=True)
+            counts = [count - was for count, was in pairs]
+            rate = {"attempts": made, "success_rate": round(good / made, 4)}
+            return rate | ({"p50_ms": quantile(counts, 0.5), "p95_ms": quantile(counts, 0.95)} if any(counts) else {})
+
+        return tell
 
 
 def quantile(counts: Sequence[int], share: float) -> float | None:

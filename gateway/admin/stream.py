@@ -7,6 +7,7 @@ is made for ten thousand silent clients of another protocol, and knows only sess
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import orjson
@@ -18,6 +19,8 @@ from gateway.admin.sources import Sources
 from gateway.admin.watch import Filter, Watch, Watcher
 from gateway.core.error import RequestError
 
+logger = logging.getLogger("rawpush.admin")
+
 #: Seconds between two messages: four a second look alive, and hundreds of events share one.
 _PACE_S = 0.25
 
@@ -25,6 +28,8 @@ _PACE_S = 0.25
 MOST = 64
 
 _HEARTBEAT_S = 30.0
+#: seconds for those who are open to take note when the gateway stops
+_GOODBYE_S = 1.0
 _MOST_ASKED = 4_096
 
 #: what a browser is closed with whose login has ended, for it to ask again (4000 and above are for applications, RFC 6455)
@@ -51,6 +56,7 @@ class Stream:
         await ws.prepare(request)
         watcher = Watcher()
         self._open.add(ws)
+        self._history.onlookers = len(self._open)
         # Who came with the header and not with a cookie has no login that could end.
         login = (
             "" if "Authorization" in request.headers or not self._logins.are_needed else self._logins.value_in(request.headers)
@@ -62,17 +68,30 @@ class Stream:
                     await self._obey(ws, watcher, message.data)
         finally:
             self._open.discard(ws)
+            self._history.onlookers = len(self._open)
             self._watch.leave(watcher)
             pushing.cancel()
             await asyncio.gather(pushing, return_exceptions=True)
         return ws
 
     async def stop(self) -> None:
-        """Close all."""
-        closing = [ws.close(code=WSCloseCode.GOING_AWAY, message=b"the gateway stops") for ws in self._open]
+        """Close all; who does not read must not hold up the end."""
+        closing = [asyncio.create_task(ws.close(code=WSCloseCode.GOING_AWAY, message=b"the gateway stops")) for ws in self._open]
+        if closing:
+            await asyncio.wait(closing, timeout=_GOODBYE_S)
+        for task in closing:
+            task.cancel()
         await asyncio.gather(*closing, return_exceptions=True)
 
     async def _push(self, ws: web.WebSocketResponse, watcher: Watcher, login: str) -> None:
+        try:
+            await self._keep_pushing(ws, watcher, login)
+        except Exception:
+            # Else the page would believe that nothing happens any more.
+            logger.exception("the live feed of a dashboard broke")
+            await ws.close(code=WSCloseCode.INTERNAL_ERROR, message=b"the log of the gateway says why")
+
+    async def _keep_pushing(self, ws: web.WebSocketResponse, watcher: Watcher, login: str) -> None:
         sources, history = self._sources, self._history
         seen = history.taken
         hello = {"type": "hello", "version": sources.version, "node": sources.name, "fields": FIELDS}

@@ -31,9 +31,9 @@ async def timeline(
     One answer looks only so far: `after` leads on, and is missing where there is nothing more.
     """
     kinds = OF_CONNECTION if socket_id else OF_CHANNEL
-    newest = ledger.latest(app_id)
-    if from_ms is not None and not after:
-        after = await cursor_before(ledger, app_id, from_ms - _SLACK_MS, 0, newest)
+    since_ms = 0 if from_ms is None else from_ms - _SLACK_MS
+    if since_ms > 0 and not after:
+        after = await cursor_before(ledger, app_id, since_ms, 0, ledger.latest(app_id))
     found: list[LifecycleEvent] = []
     has_more, examined = True, 0
     while has_more and examined < _MOST_EXAMINED and len(found) < limit:
@@ -46,7 +46,8 @@ async def timeline(
                 break
             after = entry.cursor
             data = entry.event.data
-            if data.get("socket_id") == socket_id if socket_id else data.get("channel") == channel:
+            is_of = data.get("socket_id") == socket_id if socket_id else data.get("channel") == channel
+            if is_of and entry.event.at_ms >= since_ms:
                 found.append(entry.event)
         after = reached
         await asyncio.sleep(0)  # a ledger in memory answers without ever letting anybody else run

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gateway.admin.guard import Guard, host_of
+from gateway.admin.login import Logins
 from gateway.core.error import RequestError
+from tests.fake import FakeClock
 
 JSON = {"Content-Type": "application/json"}
 
@@ -64,6 +66,78 @@ def test_what_a_page_can_send_without_asking_changes_nothing(method: str, given:
 @pytest.mark.parametrize("given", ["application/json", "Application/JSON; charset=utf-8"])
 def test_json_is_let_in(given: str) -> None:
     assert refusal(Guard(token="", host="127.0.0.1"), "POST", Host="127.0.0.1", Content_Type=given) is None
+
+
+# -- browsers
+
+
+def by_cookie() -> tuple[Guard, dict[str, str]]:
+    """A guard, and the head of a request that comes with a login's cookie."""
+    logins = Logins(token="s3cret", clock=FakeClock())
+    guard = Guard(token="s3cret", host="0.0.0.0", logins=logins, before_login=frozenset({"/login"}))
+    return guard, {"Host": "gw.example:6002", "Cookie": f"rawpush={logins.open('s3cret')}"}
+
+
+OTHERS = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site", "Origin": "http://gw.example:6002"},
+    {"Origin": "http://gw.example:6003"},
+    {"Origin": "http://gw.example"},
+    {"Origin": "null"},
+    {"Origin": "http://[::1"},
+]
+OURS = [
+    {"Sec-Fetch-Site": "same-origin"},
+    {"Origin": "http://gw.example:6002"},
+    {"Origin": "https://GW.example:6002"},
+]
+
+
+@pytest.mark.parametrize("from_where", OTHERS)
+def test_no_page_of_another_origin_orders_or_opens_a_websocket(from_where: dict[str, str]) -> None:
+    guard, head = by_cookie()
+    open_guard, token = Guard(token="", host="gw.example"), {"Host": "gw.example:6002", "Authorization": "Bearer s3cret"}
+    for judge, given in ((guard, head), (guard, token), (open_guard, {"Host": "gw.example:6002"})):
+        assert refusal(judge, "POST", **given, **from_where, **JSON) == (403, "Origin")
+        assert refusal(judge, path="/v1/live", **given, **from_where, Upgrade="WebSocket") == (403, "Origin")
+    # nor guesses tokens with the browsers of others
+    assert refusal(guard, "POST", "/login", Host="gw.example:6002", **from_where, **JSON) == (403, "Origin")
+
+
+@pytest.mark.parametrize("from_where", OURS)
+def test_our_own_page_does(from_where: dict[str, str]) -> None:
+    guard, head = by_cookie()
+    assert refusal(guard, "POST", **head, **from_where, **JSON) is None
+    assert refusal(guard, path="/v1/live", **head, **from_where, Upgrade="websocket") is None
+    assert refusal(guard, **head, **from_where) is None
+
+
+def test_an_order_by_cookie_must_say_where_it_comes_from_and_one_by_token_need_not() -> None:
+    guard, head = by_cookie()
+    assert refusal(guard, "POST", **head, **JSON) == (403, "Origin")
+    assert refusal(guard, "POST", **head, **JSON, Sec_Fetch_Site="none") == (403, "Origin")
+    assert refusal(guard, path="/v1/live", **head, Upgrade="websocket") == (403, "Origin")
+    assert refusal(guard, **head) is None
+    assert refusal(guard, "POST", Host="gw.example", Authorization="Bearer s3cret", **JSON) is None
+
+
+def test_a_page_of_another_origin_can_lead_here_but_not_read() -> None:
+    guard, head = by_cookie()
+    assert refusal(guard, path="/", **head, Sec_Fetch_Site="cross-site") is None
+    for path in ("/v1/overview", "/dashboard/app.js", "/metrics"):
+        assert refusal(guard, path=path, **head, Sec_Fetch_Site="cross-site") == (403, "Origin")
+
+
+@pytest.mark.parametrize("cookie", ["", "rawpush=", "rawpush=x", "rawpush_6002", "other={}", "rawpush={}x"])
+def test_a_cookie_that_is_none_of_ours_opens_nothing(cookie: str) -> None:
+    guard, head = by_cookie()
+    given = cookie.format(head["Cookie"].partition("=")[2])
+    assert refusal(guard, Host="gw.example", Cookie=given) == (401, "Authorization")
+
+
+def test_a_wrong_token_is_wrong_whatever_cookie_comes_with_it() -> None:
+    guard, head = by_cookie()
+    assert refusal(guard, **head, Authorization="Bearer other") == (401, "Authorization")
 
 
 def test_the_host_of_a_header() -> None:

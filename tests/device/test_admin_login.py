@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.admin.login import LASTS_S, Logins
+from gateway.admin.login import LASTS_S, MOST, Logins
 from gateway.core.error import RequestError
 from tests.fake import FakeClock
 
@@ -28,3 +28,18 @@ def test_who_guesses_is_slowed_down() -> None:
             logins.open("wrong")
         statuses.append(refused.value.status)
     assert statuses == [401] * 10 + [429] * 2
+    # and does not keep out who knows it
+    assert logins.is_open(logins.open("token"))
+
+
+def test_there_is_an_end_to_how_many_there_can_be() -> None:
+    logins = Logins(token="token", clock=FakeClock())
+    values = [logins.open("token") for _ in range(MOST + 1)]
+    assert [logins.is_open(value) for value in (values[0], values[1], values[-1])] == [False, True, True]
+
+
+def test_without_a_token_nothing_opens() -> None:
+    logins = Logins(token="", clock=FakeClock())
+    with pytest.raises(RequestError):
+        logins.open("")
+    assert not logins.are_needed

@@ -33,7 +33,8 @@ export function duration(ms) {
 
 export function time(iso) {
   const at = new Date(iso);
-  return h("time", { datetime: iso, title: at.toString() }, at.toLocaleTimeString([], { hour12: false }));
+  const isToday = at.toDateString() === new Date().toDateString();
+  return h("time", { datetime: iso, title: at.toString() }, isToday ? "" : `${at.toLocaleDateString([], { month: "short", day: "numeric" })} `, at.toLocaleTimeString([], { hour12: false }));
 }
 
 export const percent = (share) => (share === undefined ? "–" : `${(100 * share).toFixed(share < 1 && share > 0.99 ? 2 : share === 1 ? 0 : 1)} %`);

@@ -28,22 +28,25 @@ export async function story(app, id) {
     one.deliveries.length ? one.deliveries.map((delivery) => h("div", {}, h("p", {}, pill(delivery.state), delivery.replay ? " sent again" : ` sequence ${delivery.sequence}`), h("ul", {}, delivery.attempts.map((attempt) => h("li", {}, time(attempt.at), ` attempt ${attempt.attempt}: ${attempt.status ?? attempt.error ?? attempt.stage ?? attempt.reason} `, attempt.latency_ms === undefined ? "" : `in ${attempt.latency_ms} ms`, attempt.body ? json(attempt.body) : ""))))) : h("p", { class: "dim" }, one.left_out_by ? `Not sent: its setting ${one.left_out_by} leaves it out.` : "Not sent."))));
 }
 
+// Beginning at a time, or for `from` undefined an hour ago, with all there is at a click.
 export async function timeline(app, kind, name, from) {
-  const list = h("ol", { class: "feed card" }), more = h("button", { class: "quiet" }, "Look further"), note = h("p", { class: "dim" });
-  let after;
+  const list = h("ol", { class: "feed card" }), more = h("button", { class: "quiet" }, "Look further"), all = h("button", { class: "quiet", hidden: from !== undefined }, "From the beginning"), note = h("p", { class: "dim" });
+  let after, since = from ?? Date.now() - 3600000;
   const step = async () => {
     more.disabled = true;
     try {
-      const told = await get(ofApp(app, kind, name, "timeline"), { after, from });
+      let told, steps = 0;
+      // One answer looks at ten thousand events of the app at most, and may hold none of these.
+      do { told = await get(ofApp(app, kind, name, "timeline"), { after, from: since }); after = told.after; } while (!told.events.length && after !== undefined && ++steps < 20);
       list.append(...told.events.map(entry));
-      after = told.after;
-      note.textContent = list.childNodes.length ? "" : "The ledger has nothing about it: it is older than the retention, or no endpoint wants such events.";
       more.hidden = after === undefined || told.events.some((event) => event.event === "connection.closed");
       list.hidden = !list.childNodes.length;
+      note.textContent = list.childNodes.length ? "" : after !== undefined ? "Nothing so far." : all.hidden ? "The ledger has nothing about it: it is older than the retention, or no endpoint wants such events." : "Nothing in the last hour.";
     } catch (error) { note.replaceChildren(problem(error)); }
     more.disabled = false;
   };
   more.addEventListener("click", step);
+  all.addEventListener("click", () => { all.hidden = true; list.replaceChildren(); after = undefined; since = undefined; step(); });
   await step();
-  return h("div", {}, list, note, more);
+  return h("div", {}, list, note, h("p", { class: "row" }, more, all));
 }

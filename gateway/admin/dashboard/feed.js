@@ -1,3 +1,5 @@
+import { get } from "./api.js";
+
 // The one WebSocket: samples for the charts, events for whoever watches. It comes back by itself.
 
 const listeners = new Set();
@@ -38,6 +40,8 @@ export function open() {
   socket.onclose = ({ code }) => {
     if (code === 4401) location.assign("login");
     tell({ type: "closed" });
+    // A browser does not tell why an upgrade was refused; if the login has ended, this leads to a new one.
+    get("v1/session").catch(() => {});
     setTimeout(open, wait);
     wait = Math.min(2 * wait, 10000);
   };

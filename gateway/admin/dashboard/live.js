@@ -7,7 +7,7 @@ const SHOWN = 300;
 
 export async function live(view, [app0 = "", channel0 = ""]) {
   const { apps } = await get("v1/apps", { limit: 500 });
-  const input = (label, value = "", more = {}) => { const field = h("input", { value, spellcheck: "false", ...more }); return [field, h("label", {}, label, field)]; };
+  const input = (label, value = "", more = {}) => { const field = h("input", { value, spellcheck: "false", maxlength: 200, ...more }); return [field, h("label", {}, label, field)]; };
   const app = h("select", {}, h("option", { value: "" }, "all apps"), apps.map((one) => h("option", { value: one.id }, one.id)));
   app.value = app0;
   const [channel, channelLabel] = input("Channel", channel0, { placeholder: "any; * is a wildcard" }), [socket, socketLabel] = input("Connection", "", { placeholder: "socket id" }), [event, eventLabel] = input("Event", "", { placeholder: "kind or name" });

@@ -1,5 +1,8 @@
 const error = document.getElementById("error");
 
+// Who comes by a link from elsewhere is sent here although logged in: such a request brings no cookie, this one does.
+fetch("v1/session").then((answer) => answer.ok && location.replace("./"), () => {});
+
 document.getElementById("form").addEventListener("submit", async (submitted) => {
   submitted.preventDefault();
   error.textContent = "";

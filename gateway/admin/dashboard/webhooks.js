@@ -1,10 +1,10 @@
 import { get, ofApp, post } from "./api.js";
 import { ask, duration, facts, h, json, link, number, path, percent, pill, problem, table, time } from "./dom.js";
 import { story } from "./entry.js";
-import { endpointsOf, lines } from "./overview.js";
+import { endpointsOf, everything, lines } from "./overview.js";
 
 export async function webhooks(view, [app, name, tab = "deliveries", id]) {
-  const told = await get("v1/overview", { limit: 500 });
+  const told = await everything();
   const all = endpointsOf(told);
   if (name === undefined) { view.replaceChildren(h("h1", {}, "Webhooks"), lines(all)); return; }
   const one = all.find(([owner, endpoint]) => owner.id === app && endpoint.name === name)?.[1];
@@ -27,7 +27,8 @@ async function deliveries(body, base, app) {
   const list = h("div"), more = h("button", { class: "quiet" }, "Older");
   let rows = [], before;
   const load = async () => {
-    const told = await get(`${base}/deliveries`, { before, limit: 50 });
+    const told = await get(`${base}/deliveries`, { before, limit: 50 }).catch((error) => { list.replaceChildren(problem(error)); });
+    if (!told) return;
     rows = [...rows, ...told.deliveries];
     before = told.before;
     more.hidden = before === undefined;
