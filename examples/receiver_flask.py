@@ -46,7 +46,8 @@ CREATE TABLE IF NOT EXISTS numbers (counter TEXT, number INTEGER, at REAL NOT NU
 
 def handle(id_: str, event: dict[str, Any]) -> None:
     """Your work. It may take its time; after a crash it may be asked to do the last event once more."""
-    print(id_, event["event"], event["data"].get("channel") or event["data"].get("socket_id", "-"), flush=True)
+    subject = event["data"].get("channel") or event["data"].get("socket_id", "-")
+    print(f"{id_} {event['event']} {subject}\n", end="", flush=True)  # in one piece: the server prints in another thread
 
 
 # -- is it genuine
@@ -189,7 +190,7 @@ def work() -> None:
             store.done(id_)
             news.set()
         for gap in store.tidy():
-            print(f"{gap}: ask the feed, GET /apps/APP_ID/webhooks/events, what was missed", flush=True)
+            print(f"{gap}: ask the feed, GET /apps/APP_ID/webhooks/events, what was missed\n", end="", flush=True)
         news.wait(1)
 
 
