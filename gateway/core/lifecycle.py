@@ -355,8 +355,8 @@ class Lifecycle:
         for span in spans:
             channel, _, socket_id = span.key.partition("\n")
             remaining[channel] -= 1
-            if span.facts:
-                users[socket_id] = span.facts
+            if span.facts:  # the first channel's, as in the life before
+                users.setdefault(socket_id, span.facts)
             if "channel.unsubscribed" in self.wanted:
                 data = channel_facts(channel, remaining[channel], {"socket_id": socket_id, **span.facts}) | {
                     "reason": "gateway_lost"
@@ -371,7 +371,7 @@ class Lifecycle:
                 "socket_id": span.key,
                 "span": span.id,
                 **span.facts,
-                **user,
+                **({} if "user_id" in span.facts else user),  # he may be somebody else on a channel than he signed in as
                 "code": 1006,
                 "reason": "gateway_lost",
                 # Nobody saw the end; this is how long it can have lasted at most.
