@@ -45,7 +45,7 @@ def check(
     everything = next(ledgers[name] for name, wants in endpoints.items() if wants.wants_all and wants.include_payload)
     for name, wants in endpoints.items():
         wrong += [f"{name}: {sentence}" for sentence in _agreement(everything, wants, ledgers[name])]
-    checks = (_feed, _snapshots, _connections, _subscriptions, _messages)
+    checks = (_feed, _snapshots, _connections, _sign_ins, _subscriptions, _messages)
     return [*wrong, *(sentence for one in checks for sentence in one(history, everything))]
 
 
@@ -200,6 +200,39 @@ def _number(event: Envelope) -> int:
     return int(number) if name == "kill" and number.isdigit() else -1
 
 
+def _sign_ins(history: History, events: Iterable[Envelope]) -> list[str]:
+    """From its sign-in on a connection is that user's, also when its end is told by a later life."""
+    horizons = history.horizons()
+    wrong = []
+    visits: dict[str, Visit] = {}
+    users: dict[str, str] = {}
+    recorded: Counter[int] = Counter()
+    for event in events:
+        kind, data = event["event"], event["data"]
+        if kind == "connection.opened":
+            visits[data["socket_id"]] = history.visits.get(_number(event), Visit(-1, -1))
+        elif kind == "connection.authenticated" and data.get("signin"):
+            visit = visits.get(data["socket_id"], Visit(-1, -1))
+            users[data["socket_id"]] = data.get("user_id", "")
+            recorded[visit.number] += 1
+            if data.get("user_id") not in [asked.user_id for asked in visit.sign_ins][: recorded[visit.number]]:
+                wrong.append(f"nobody signed in like that: {told(event)}")
+            if recorded[visit.number] > len(visit.sign_ins):
+                wrong.append(f"asked for {len(visit.sign_ins)} times, not {recorded[visit.number]}: {told(event)}")
+        elif kind == "connection.closed":
+            user = users.get(data["socket_id"])
+            if user not in (None, data.get("user_id")):
+                wrong.append(f"{user} was signed in there: {told(event)}")
+    for visit in history.visits.values():
+        seen = sum(asked.confirmed_at is not None and asked.confirmed_at < horizons[visit.life] for asked in visit.sign_ins)
+        if recorded[visit.number] < seen:
+            wrong.append(
+                f"{visit.socket_id} of life {visit.life} was told {seen} times that it is signed in, the ledger says "
+                f"{recorded[visit.number]}"
+            )
+    return wrong
+
+
 def _subscriptions(history: History, events: Iterable[Envelope]) -> list[str]:
     horizons = history.horizons()
     wrong = []
@@ -219,6 +252,8 @@ def _subscriptions(history: History, events: Iterable[Envelope]) -> list[str]:
             continue
         visit = visits.get(data["socket_id"], Visit(-1, -1))
         wishes = asked.get(visit.number, Counter())
+        if kind == "connection.authenticated" and data.get("signin"):
+            continue
         wish = data["channel"], data.get("user_id")
         if kind == "connection.auth_failed":
             if data["channel"] not in visit.forged:

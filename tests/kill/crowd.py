@@ -12,10 +12,12 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 
 from tests.e2e.client import Client, Frame
 from tests.kill.gate import Gate
-from tests.kill.history import Heard, History, Join, Visit
+from tests.kill.history import Heard, History, Join, SignIn, Visit
 
 CHANNELS = tuple(f"{kind}{number}" for kind in ("orders-", "private-", "presence-") for number in range(5))
 USERS = tuple(f"u-{number}" for number in range(6))
+#: who signs in: somebody else than on any channel
+NAMES = tuple(f"n-{number}" for number in range(6))
 
 #: what a dial or a handshake meets when the gateway is down, starting, going or killed
 _LOST = (OSError, ConnectionClosed, InvalidHandshake, InvalidMessage, EOFError, TimeoutError)
@@ -66,6 +68,11 @@ class Guest:
         """Ask to subscribe with a wrong signature."""
         self.visit.forged.add(channel)
         await self._send("pusher:subscribe", {"channel": channel, "auth": f"{self.client.key}:{'0' * 64}", "channel_data": "{}"})
+
+    async def sign_in(self, user_id: str) -> None:
+        """Ask to be signed in; again, it must be as the same user."""
+        self.visit.sign_ins.append(SignIn(user_id))
+        await self._send("pusher:signin", self.client.signature(user_id))
 
     async def part(self, channel: str) -> None:
         """Unsubscribe."""
@@ -135,6 +142,10 @@ class Guest:
                 if wish is not None:
                     wish.confirmed_at = now
                     self._history.counts["subscriptions"] += 1
+            case "pusher:signin_success":
+                asked = next(asked for asked in self.visit.sign_ins if asked.confirmed_at is None)
+                asked.confirmed_at = now
+                self._history.counts["sign-ins"] += 1
             case _ if event.startswith("client-"):
                 self._history.heard.append(Heard(event, channel, self.visit.life, now))
 
@@ -235,6 +246,9 @@ class Crowd:
             self.history.counts["client events"] += 1
         elif roll < 0.5:
             await guest.forge(chance.choice(["private-0", "presence-0"]))
+        elif roll < 0.6:
+            known = guest.visit.sign_ins
+            await guest.sign_in(known[0].user_id if known else chance.choice(NAMES))
         else:
             channel = chance.choice(CHANNELS)
             if channel not in guest.channels:

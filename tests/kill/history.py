@@ -35,6 +35,14 @@ class Join:
 
 
 @dataclass(slots=True)
+class SignIn:
+    """A client asked to be signed in, and perhaps saw that it was."""
+
+    user_id: str
+    confirmed_at: float | None = None
+
+
+@dataclass(slots=True)
 class Visit:
     """One connection as its client knows it; it tells the gateway its number as its client version."""
 
@@ -44,6 +52,7 @@ class Visit:
     established_at: float | None = None
     was_refused: bool = False
     joins: list[Join] = field(default_factory=list)
+    sign_ins: list[SignIn] = field(default_factory=list)
     #: channels it tried to join with a wrong signature
     forged: set[str] = field(default_factory=set)
     #: client events it sent: name -> channel

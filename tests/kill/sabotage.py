@@ -192,6 +192,16 @@ SABOTAGES: dict[str, tuple[str, tuple[Patch, ...]]] = {
             ),
         ),
     ),
+    "sign-ins-forgotten": (
+        "who has signed in on a connection is not written where its end could be told from",
+        (
+            Patch(
+                "core/lifecycle.py",
+                'records.append(SpanOpened(Span(self._app_id, "connection", socket_id, span, opened_at_ms, facts)))',
+                "pass",
+            ),
+        ),
+    ),
     "lanes-by-turn": (
         "events of one subject travel in whatever lane is next",
         (Patch("core/webhook.py", "lane=subject % route.concurrency", "lane=sequence % route.concurrency"),),

@@ -9,7 +9,7 @@ import pytest
 
 from tests.kill.checker import check
 from tests.kill.filter import Filter
-from tests.kill.history import Arrival, Envelope, Heard, History, Join, Life, Publish, Snapshot, Visit
+from tests.kill.history import Arrival, Envelope, Heard, History, Join, Life, Publish, SignIn, Snapshot, Visit
 
 ENDPOINTS = {"all": Filter(), "news": Filter(events=("message.*",), include_payload=False)}
 
@@ -21,7 +21,8 @@ STORY: list[tuple[str, dict[str, Any]]] = [
     ("client_event", {"channel": "private-a", "event": "client-1", "socket_id": "1.1", "data": "{}"}),
     ("message.published", {"channel": "private-a", "event": "news-2", "data": "{}"}),
     ("channel.unsubscribed", {"channel": "private-a", "socket_id": "1.1", "subscribers": 0}),
-    ("connection.closed", {"socket_id": "1.1", "span": "s1", "client": "kill/1", "reason": "gateway_lost"}),
+    ("connection.authenticated", {"socket_id": "1.1", "signin": True, "user_id": "n-1"}),
+    ("connection.closed", {"socket_id": "1.1", "span": "s1", "client": "kill/1", "user_id": "n-1", "reason": "gateway_lost"}),
     ("channel.vacated", {"channel": "private-a", "socket_id": "1.1", "span": "s2"}),
 ]
 
@@ -31,6 +32,7 @@ class Told:
 
     def __init__(self) -> None:
         visit = Visit(1, 1, "1.1", established_at=1.0, joins=[Join("private-a", None, 2.0)], spoken={"client-1": "private-a"})
+        visit.sign_ins.append(SignIn("n-1", 2.5))
         self.visit = visit
         self.publishes = [Publish(f"news-{number}", 0, ("private-a",), "{}", 1, 4.0 + number, 200, True) for number in (1, 2)]
         self.history = History(
@@ -88,7 +90,7 @@ def test_whatever_is_told_twice_is_noticed(told: Told, twice: int) -> None:
 
 def test_what_nobody_has_seen_before_the_last_acknowledgement_may_be_missing_as_a_whole(told: Told) -> None:
     told.visit.established_at = 7.0
-    told.visit.joins[0].confirmed_at = 8.0
+    told.visit.joins[0].confirmed_at = told.visit.sign_ins[0].confirmed_at = 8.0
     told.history.heard[0].at = 9.0
     told.tell([STORY[3], STORY[5]])
     assert told.verdict() == ""
@@ -133,8 +135,17 @@ def test_wishes_nobody_had(told: Told) -> None:
     assert "nobody said that" in verdict
 
 
+def test_whose_connection_it_was(told: Told) -> None:
+    told.visit.sign_ins[0].user_id = "n-2"
+    assert "nobody signed in like that" in told.verdict()
+    told.visit.sign_ins[0].user_id = "n-1"
+    kind, data = STORY[8]
+    told.tell([*STORY[:8], (kind, {name: value for name, value in data.items() if name != "user_id"}), STORY[9]])
+    assert "n-1 was signed in there" in told.verdict()
+
+
 def test_an_author_keeps_his_order(told: Told) -> None:
-    told.tell([STORY[place] for place in (0, 1, 2, 5, 4, 3, 6, 7, 8)])
+    told.tell([STORY[place] for place in (0, 1, 2, 5, 4, 3, 6, 7, 8, 9)])
     assert "before others that stand before it" in told.verdict()
 
 
@@ -206,7 +217,7 @@ def test_snapshots_are_carried_on_by_events(told: Told) -> None:
         Snapshot(0, {}),
         Snapshot(35, {**spans, ("subscription", "private-a 1.1"): None}),
         Snapshot(70, spans),
-        Snapshot(90, {}),
+        Snapshot(100, {}),
     ]
     assert told.verdict() == ""
     told.history.snapshots[2] = Snapshot(60, spans)

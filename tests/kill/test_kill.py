@@ -17,6 +17,7 @@ async def test_the_ledger_balances_whatever_is_killed(tmp_path: Path) -> None:
     assert report.counts["lives killed"] >= 5
     assert report.counts["publishes acknowledged"] >= 100
     assert report.counts["connections"] >= 50
+    assert report.counts["sign-ins"] >= 3
 
 
 @pytest.mark.parametrize(
