@@ -13,6 +13,7 @@ from gateway.core.delivery import Claim, Delivery, Settlement
 from gateway.core.lifecycle import LifecycleEvent, Record, Span
 from gateway.core.publication import Publication
 from gateway.core.roster import Diff, Member
+from gateway.core.value import value
 
 
 class Clock(Protocol):
@@ -118,7 +119,7 @@ class Tracker(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Commit:
     """What is written in one transaction: records in order of occurrence, and the deliveries their events cause."""
 
@@ -222,7 +223,7 @@ class Outbox(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """One event in the ledger; `cursor` grows along it and is never given out twice."""
 
@@ -249,7 +250,7 @@ class Snapshot:
     spans: tuple[Span, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attempt:
     """One row of the delivery log: what an attempt did; `number` grows."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from gateway.core.value import value
 
 #: the lane of an endpoint's replays, beside those of its live events: above any `concurrency`
 REPLAY_LANE = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delivery:
     """One lifecycle event due to one endpoint."""
 
@@ -25,7 +26,7 @@ class Delivery:
     envelope: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Request:
     """One webhook: the deliveries of one lane that travel in one body, and the very bytes of it.
 
@@ -84,7 +85,7 @@ class Stage(Enum):
     ANSWERED = "answered"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """What one attempt brought back."""
 
@@ -112,7 +113,7 @@ class State(Enum):
     DEAD = "dead"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settlement:
     """What an attempt did to a request, for the outbox to write in one go.
 
@@ -139,7 +140,7 @@ class Settlement:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claim:
     """The head of a lane: deliveries in order, and what earlier attempts at exactly these have left behind."""
 

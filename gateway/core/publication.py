@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import cast
 
 import orjson
@@ -12,6 +11,7 @@ import orjson
 from gateway.core.app import App, Limits
 from gateway.core.channel import is_legal
 from gateway.core.error import RequestError
+from gateway.core.value import value
 
 #: events for every connection signed in as one user are published to this prefix and the user's id
 USER_CHANNEL = "#server-to-user-"
@@ -30,7 +30,7 @@ _INDEX = re.compile(r"batch\[([0-9]+)\]")
 _NO_INFO: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Publication:
     """One event for one or more channels of an app."""
 

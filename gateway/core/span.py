@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from gateway.core.catalogue import ENTRIES
+from gateway.core.value import value
 
 #: every event there is; a filter that names something else is a mistake in the file
 CATALOGUE = tuple(ENTRIES)
@@ -19,7 +20,7 @@ class Instant(NamedTuple):
     epoch_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LifecycleEvent:
     """A row of the ledger. `data` is JSON-able; the payload of a message, where there is one, is its `data` member."""
 
@@ -35,7 +36,7 @@ class LifecycleEvent:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Span:
     """Something that is open now and will have to be closed, whatever happens to this process.
 
@@ -54,14 +55,14 @@ class Span:
     departs_at_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SpanOpened:
     """Remember the span."""
 
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SpanDeparting:
     """A departure is pending until `departs_at_ms`; None: it was called off."""
 
@@ -71,7 +72,7 @@ class SpanDeparting:
     departs_at_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SpanClosed:
     """Forget the span."""
 

@@ -161,13 +161,13 @@ class _Route:
 
 def _delivery(route: _Route, event: LifecycleEvent, common: bytes, sequence: int, subject: int) -> Delivery:
     return Delivery(
-        endpoint=route.key,
-        sequence=sequence,
-        lane=subject % route.concurrency,
-        event_id=event.id,
-        kind=event.kind,
-        at_ms=event.at_ms,
-        envelope=b"%b%b%d%b" % (common, route.head, sequence, route.tail),
+        route.key,
+        sequence,
+        subject % route.concurrency,
+        event.id,
+        event.kind,
+        event.at_ms,
+        b"%b%b%d%b" % (common, route.head, sequence, route.tail),
     )
 
 
