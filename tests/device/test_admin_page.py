@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.admin import page
-from gateway.admin.page import behind, names_after
+from gateway.admin.page import behind, first_of, names_after
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,21 @@ def test_pages_of_names_are_all_names_in_order(letters: str, limit: int, prefix:
     assert asyncio.run(walk()) == sorted(name for name in names if name.startswith(prefix))
 
 
+@given(
+    st.lists(st.sampled_from(["Room-1", "room-2", "ROOM", "hall", "x"]), unique=True), st.sampled_from(["", "oo", "OOM-", "z"])
+)
+def test_a_part_is_looked_for_in_upper_and_lower_case(names: list[str], part: str) -> None:
+    found = asyncio.run(names_after(names, "", "", 10, part))
+    assert found == sorted(name for name in names if part.lower() in name.lower())
+
+
+@given(st.integers(0, 9), st.integers(1, 9), st.integers(1, 4))
+def test_the_first_that_are_taken(start: int, limit: int, step: int) -> None:
+    everything = [One(float(number), str(number)) for number in range(9)]
+    found = asyncio.run(first_of(everything, start, limit, lambda one: one.opened_at % step == 0))
+    assert found == [one for one in everything[start:] if one.opened_at % step == 0][:limit]
+
+
 async def test_others_get_their_turn_while_names_are_looked_through() -> None:
     names = [f"room-{number:06}" for number in range(10 * page._AT_ONCE)]
     turns = 0
@@ -59,5 +74,8 @@ async def test_others_get_their_turn_while_names_are_looked_through() -> None:
 
     counting = asyncio.create_task(count())
     assert await names_after(names, "room-000009", "", 2) == ["room-000010", "room-000011"]
-    counting.cancel()
     assert turns >= 10
+    turns = 0
+    assert await first_of([One(0.0, name) for name in names], 0, 2, lambda one: False) == []
+    assert turns >= 10
+    counting.cancel()

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.admin.page import _AT_ONCE
 from gateway.admin.site import PortUnusable, Site
 from gateway.core.app import App
 from gateway.core.delivery import State
@@ -115,6 +116,54 @@ async def test_connections_come_in_pages_whoever_leaves_meanwhile(served: Served
     house.node.lost(lives[2], 1000, "client")
     rest = (await served.get(f"/v1/connections?app=740214&after={after}")).json["connections"]
     assert [one["socket_id"] for one in rest] == [lives[4].socket_id, lives[6].socket_id]
+
+
+async def test_connections_and_channels_are_found_by_a_part_of_their_names(served: Served) -> None:
+    house = served.house
+    lives = [house.connect("key-1" if number % 2 else "key-2")[0] for number in range(6)]
+    house.sign_in(lives[3], "Ann-7")
+    for live in lives:
+        house.join(live, f"Room-{live.socket_id}")
+    for search in ("ann-", "ANN", "n-7"):
+        assert [one["user_id"] for one in await walk(served, f"/v1/connections?limit=2&search={search}", "connections")] == [
+            "Ann-7"
+        ]
+    part = lives[4].socket_id[-6:]
+    found = await walk(served, f"/v1/connections?limit=2&search={part}", "connections")
+    assert [one["socket_id"] for one in found] == [lives[4].socket_id]
+    found = await walk(served, f"/v1/channels?limit=2&search=oom-{lives[4].socket_id}", "channels")
+    assert [one["channel"] for one in found] == [f"Room-{lives[4].socket_id}"]
+    assert len(await walk(served, "/v1/channels?limit=2&search=room", "channels")) == 6
+    assert await walk(served, "/v1/connections?limit=2&search=nobody", "connections") == []
+
+
+async def test_among_many_thousand_a_page_costs_little_and_nobody_waits_for_it(served: Served) -> None:
+    house = served.house
+    many = 3 * _AT_ONCE
+    for number in range(many):
+        live, _ = house.connect("key-2")
+        house.join(live, f"room-{number:06}")
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    loop = asyncio.get_running_loop()
+    for target, key, found in (
+        (f"/v1/channels?search={many - 1}", "channels", 1),
+        ("/v1/channels?search=none", "channels", 0),
+        ("/v1/connections?search=none", "connections", 0),
+        (f"/v1/channels?after=740214:room-{many - 3:06}", "channels", 2),
+    ):
+        turns, began_at = 0, loop.time()
+        assert len((await served.get(target)).json[key]) == found
+        # some 20 ms of work; a walk that is quadratic takes minutes
+        assert (turns >= 3, loop.time() - began_at < 5.0) == (True, True)
+    counting.cancel()
 
 
 async def test_a_connection_with_its_channels(served: Served) -> None:

@@ -13,7 +13,7 @@ from playwright.async_api import Page, expect
 
 from tests.e2e.chromium import Chromium
 from tests.e2e.conftest import Connect, StartGateway
-from tests.e2e.gateway_process import APP_ID, app
+from tests.e2e.gateway_process import APP_ID, app, free_port
 from tests.e2e.receiver import Answer, Receiver
 
 PAGES = ("overview", "live", "channels", "connections", "webhooks")
@@ -130,6 +130,125 @@ async def test_every_page_and_every_order(
                 await step(look)
 
 
+async def test_what_clients_call_themselves_is_text(start_gateway: StartGateway, chromium: Chromium, connect: Connect) -> None:
+    gateway = await start_gateway(app(client_events=True), admin={"port": 0})
+    client = await connect(gateway)
+    await client.sign_in(SCRIPT)
+    room = "presence-a;b=c@d,e.f"
+    await client.join(room, SCRIPT)
+    opened = f"connections/{APP_ID}/{client.socket_id}"
+
+    async with browsing(chromium, gateway.admin) as step:
+
+        async def look(page: Page, where: str) -> None:
+            await page.goto(f"{gateway.admin}/#/{where}")
+            await expect(page.locator("main")).to_contain_text(SCRIPT)
+
+        async def go_round(page: Page) -> None:
+            await look(page, "connections")
+            await look(page, opened)
+            await page.goto(f"{gateway.admin}/#/channels")
+            await page.get_by_role("link", name=room).click()
+            await expect(page.locator("h1")).to_have_text(room)
+            await expect(page.locator("main")).to_contain_text(SCRIPT)
+            await page.get_by_role("link", name="Watch it live").click()
+            await expect(page.get_by_label("Channel", exact=True)).to_have_value(room)
+            await expect(page.get_by_text("● live")).to_be_visible()
+
+        async def see(page: Page) -> None:
+            line = page.locator(".feed li").filter(has_text="client_event")
+            await expect(line).to_contain_text(SCRIPT)
+            await line.locator("summary").click()
+            await expect(line.locator("pre")).to_contain_text("<img src=x onerror=")
+            assert await page.locator("main img, main script").count() == 0
+            # addresses nobody meant
+            for where in (
+                "%",
+                f"channels/{APP_ID}/%E0%A4%A",
+                f"connections/{APP_ID}/{SCRIPT}",
+                "webhooks/__proto__/x",
+                "constructor",
+            ):
+                await page.goto(f"{gateway.admin}/#/{where}")
+                await expect(page.locator("h1, [role=alert]").first).to_be_visible()
+            assert await page.title() != "1"
+            assert await page.locator("main img, main script").count() == 0
+
+        await step(go_round)
+        await client.send(f"client-{SCRIPT}", {"said": SCRIPT}, room)
+        await step(see)
+
+
+async def test_everything_can_be_done_from_the_keyboard(
+    start_gateway: StartGateway, chromium: Chromium, connect: Connect
+) -> None:
+    gateway = await start_gateway(admin={"port": 0})
+    client = await connect(gateway)
+    async with browsing(chromium, gateway.admin) as step:
+
+        async def tab_to(page: Page, text: str) -> None:
+            for _ in range(40):
+                await page.keyboard.press("Tab")
+                found, width = await page.evaluate(
+                    "[document.activeElement.textContent, parseFloat(getComputedStyle(document.activeElement).outlineWidth)]"
+                )
+                assert width >= 2, f"the focus on {found!r} cannot be seen"
+                if found == text:
+                    return
+            raise AssertionError(f"Tab does not come to {text}")
+
+        async def terminate(page: Page) -> None:
+            await expect(page.locator("h1")).to_have_text("Overview")
+            await page.keyboard.press("Tab")
+            assert await page.evaluate("document.activeElement.textContent") == "To the content"
+            await tab_to(page, "Connections")
+            await page.keyboard.press("Enter")
+            await expect(page.locator("h1")).to_have_text("Connections")
+            await expect(page.locator("nav a[aria-current=page]")).to_have_text("Connections")
+            await tab_to(page, client.socket_id)
+            await page.keyboard.press("Enter")
+            await expect(page.locator("h1")).to_have_text(client.socket_id)
+            await tab_to(page, "Terminate")
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_role("dialog")).to_be_visible()
+            await page.keyboard.press("Escape")
+            await expect(page.get_by_role("dialog")).to_have_count(0)
+            await page.keyboard.press("Enter")
+            await tab_to(page, "Have it reconnect")
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_text("Terminated.")).to_be_visible()
+
+        await step(terminate)
+        assert await client.closed() == 4200
+
+
+async def test_a_gateway_that_is_gone_is_told_and_one_that_is_back_is_found(
+    start_gateway: StartGateway, chromium: Chromium
+) -> None:
+    port = free_port()
+    gateway = await start_gateway(admin={"port": port})
+    async with browsing(chromium, gateway.admin) as step:
+
+        async def live(page: Page) -> None:
+            await expect(page.get_by_text("● live")).to_be_visible()
+
+        async def gone(page: Page) -> None:
+            await expect(page.get_by_text("no connection; trying again")).to_be_visible()
+            await expect(page.get_by_role("alert")).to_contain_text("The gateway does not answer.")
+            await page.get_by_role("link", name="Channels").click()
+            await expect(page.get_by_role("alert")).to_contain_text("The gateway does not answer.")
+
+        async def back(page: Page) -> None:
+            await expect(page.locator("h1")).to_have_text("Channels", timeout=15_000)
+            await expect(page.get_by_text("● live")).to_be_visible()
+
+        await step(live)
+        await gateway.stop()
+        await step(gone)
+        await start_gateway(admin={"port": port}, folder="again")
+        await step(back)
+
+
 async def test_the_token_opens_a_login_and_no_other_page_can_use_it(
     start_gateway: StartGateway, receiver: Receiver, chromium: Chromium
 ) -> None:
@@ -147,7 +266,15 @@ async def test_the_token_opens_a_login_and_no_other_page_can_use_it(
             (cookie,) = await page.context.cookies()
             assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
             assert "admin-token" not in cookie["value"]
+            await page.goto(f"{gateway.admin}/login")  # as by a link from elsewhere; there is nothing to ask for
+            await expect(page.locator("h1")).to_have_text("Overview")
             await page.get_by_role("button", name="Log out").click()
+            await expect(page.get_by_label("Admin token")).to_be_visible()
+            await page.get_by_label("Admin token").fill("admin-token")
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_text("● live")).to_be_visible()
+            # the login ends, and the page that shows nothing but Live finds out
+            await page.request.post(f"{gateway.admin}/logout", data={}, headers={"Origin": gateway.admin})
             await expect(page.get_by_label("Admin token")).to_be_visible()
 
         await step(log_in)

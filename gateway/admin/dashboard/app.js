@@ -19,7 +19,7 @@ function decoded(part) {
 }
 
 async function go(isFirst) {
-  const parts = location.hash.slice(2).split("/").map(decoded), name = pages[parts[0]] ? parts[0] : "overview", mine = ++turn;
+  const parts = location.hash.slice(2).split("/").map(decoded), name = Object.hasOwn(pages, parts[0]) ? parts[0] : "overview", mine = ++turn;
   leave();
   leave = () => {};
   hasFailed = false;

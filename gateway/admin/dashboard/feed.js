@@ -43,6 +43,6 @@ export function open() {
     // A browser does not tell why an upgrade was refused; if the login has ended, this leads to a new one.
     get("v1/session").catch(() => {});
     setTimeout(open, wait);
-    wait = Math.min(2 * wait, 10000);
+    wait = Math.min(2 * wait, 3000);
   };
 }
