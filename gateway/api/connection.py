@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.api.reply import Reply, refuse
 from gateway.core.error import RequestError
+from gateway.patience import Patience
 
 logger = logging.getLogger("rawpush.api")
 
@@ -53,7 +54,7 @@ class Requests:
 class Connection(web.RequestHandler):
     """aiohttp's protocol, with JSON also for what is not HTTP, and closed for good when its loop ends."""
 
-    __slots__ = ("answered", "is_lost", "requests", "work")
+    __slots__ = ("_patience", "answered", "is_lost", "requests", "work")
 
     def __init__(self, requests: Requests, server: web.Server) -> None:
         super().__init__(
@@ -66,6 +67,7 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self.requests = requests
+        self._patience = Patience(self._loop)
         self.is_lost = False
         #: how many requests there were before the present one
         self.answered = 0
@@ -74,14 +76,25 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.is_lost = True
+        self._patience.ends()
         if self.work is not None:
             self.work.cancel()
         super().connection_lost(exc)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        assert self.transport is not None
+        self._patience.begin(self.transport)
         if self.requests.is_stopping:
             self.force_close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._patience.waits()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._patience.goes_on()
 
     def release(self) -> tuple[asyncio.Transport | None, bytes]:
         """Return the transport and what has come behind an upgrade; for this protocol it is as if the line had been cut."""

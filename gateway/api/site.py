@@ -155,7 +155,7 @@ class Site:
         segments = local.split("/")[1:]
         route = _find(segments)
         if route is None:
-            if self._gives_back(request):
+            if await self._gives_back(request):
                 return Reply(404, {})  # nobody reads it
             raise RequestError(404, "there is nothing at this path; GET /openapi.json lists what there is", "path")
         if method != route.method and (method != "HEAD" or route.method != "GET"):
@@ -183,7 +183,7 @@ class Site:
             return Reply(200, await route.handler(call))
         return Reply(200, await _while_there(request.protocol, route.handler(call)))
 
-    def _gives_back(self, request: web.BaseRequest) -> bool:
+    async def _gives_back(self, request: web.BaseRequest) -> bool:
         """Let the WebSocket side have a connection on which an upgrade follows plain requests; proxies that reuse theirs do that.
 
         An upgrade that is the first request has been judged by that side already.
@@ -191,6 +191,11 @@ class Site:
         connection = cast(Connection, request.protocol)
         if self.take_back is None or not connection.answered or "websocket" not in request.headers.get("Upgrade", "").lower():
             return False
+        try:
+            # That side keeps its bound from when writing is paused on; it must not find it so.
+            await request.writer.drain()
+        except ConnectionError:
+            return True  # the client has gone
         lines = [f"{request.method} {request.raw_path} HTTP/{request.version.major}.{request.version.minor}".encode()]
         lines += [name + b": " + value for name, value in request.raw_headers]
         transport, rest = connection.release()
