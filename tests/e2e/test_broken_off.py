@@ -1,0 +1,123 @@
+"""Connections that are broken off before they are any: in number, with and without TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+from pathlib import Path
+
+from tests.certificate import anybody, write_pair
+from tests.e2e.client import Backend, Client
+from tests.e2e.conftest import StartGateway
+from tests.e2e.gateway_process import GatewayProcess, app
+from tests.e2e.outside import descriptors, tcp_states
+from tests.e2e.receiver import Receiver
+
+#: of each kind
+MANY = 50
+#: for whoever is silent in the middle of a handshake
+TIMEOUT_S = 2
+#: besides what was open before: a connection of the HTTP API, and what is being accepted
+SLACK = 4
+CLOSE_WAIT = "08"
+
+
+def dial(gateway: GatewayProcess) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", gateway.port), timeout=20)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def hello() -> bytes:
+    """Return what a TLS client begins with."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = anybody().wrap_bio(incoming, outgoing, server_hostname="x")
+    try:
+        client.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return outgoing.read()
+
+
+def said_since(gateway: GatewayProcess, number: int) -> list[str]:
+    """Return what the gateway has logged beside the ends of real connections, and what it delivered of them."""
+    return [line for line in gateway.lines[number:] if "webhook delivered" not in line and "connection ended" not in line]
+
+
+async def freed(gateway: GatewayProcess, witness: Client, before: int) -> None:
+    """Wait until no more files are open than before; what is served meanwhile is the witness."""
+    async with asyncio.timeout(20):
+        while descriptors(gateway) > before:
+            await witness.settle()
+
+
+async def test_handshakes_that_are_broken_off_leave_nothing(
+    start_gateway: StartGateway, receiver: Receiver, tmp_path: Path
+) -> None:
+    cert, key, _ = write_pair(tmp_path)
+    server = {"tls": {"cert": str(cert), "key": str(key)}, "handshake_timeout": f"{TIMEOUT_S}s"}
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint(events=["connection.*"])]), server=server)
+    trust = anybody()
+    witness = await Client.connect(gateway.port, ssl=trust)
+    await witness.subscribe("orders")
+    await receiver.wait_for("connection.opened")
+    before, said, first = descriptors(gateway), len(gateway.lines), hello()
+    silent = []
+    for _ in range(MANY):
+        reset(dial(gateway))
+        for words in (b"\0garbage\r\n" * 9, first):
+            connection = dial(gateway)
+            connection.sendall(words)
+            reset(connection)
+        silent.append(dial(gateway))
+        silent[-1].sendall(first[: len(first) // 2])
+        done = await asyncio.to_thread(trust.wrap_socket, dial(gateway), server_hostname="x")
+        reset(done)
+        assert descriptors(gateway) <= before + len(silent) + SLACK
+    newcomer = await Client.connect(gateway.port, ssl=trust)
+    await newcomer.subscribe("orders")
+    async with Backend(gateway.port, ssl=trust) as backend:
+        assert await backend.publish("orders", "created", {}) == 200
+    for client in (witness, newcomer):
+        await client.expect("created", within_s=5)
+    await newcomer.close()
+    for connection in silent:
+        try:
+            assert await asyncio.to_thread(connection.recv, 1) == b""
+        except ConnectionResetError:
+            pass
+        connection.close()
+    await freed(gateway, witness, before)
+    assert CLOSE_WAIT not in tcp_states(gateway)
+    assert said_since(gateway, said) == []
+    await witness.close()
+    assert await gateway.stop() == 0
+    assert receiver.kinds().count("connection.opened") == 2
+    receiver.check_ledger()
+
+
+async def test_two_thousand_who_say_nothing_leave_nothing(start_gateway: StartGateway, receiver: Receiver) -> None:
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint(events=["connection.*"])]))
+    witness = await Client.connect(gateway.port)
+    await receiver.wait_for("connection.opened")
+    before, said = descriptors(gateway), len(gateway.lines)
+    for number in range(2_000):
+        connection = dial(gateway)
+        if number % 2:
+            connection.close()
+        else:
+            reset(connection)
+        if number % 100 == 0:
+            await witness.settle()
+    await freed(gateway, witness, before)
+    assert CLOSE_WAIT not in tcp_states(gateway)
+    assert said_since(gateway, said) == []
+    await witness.close()
+    assert await gateway.stop() == 0
+    assert receiver.kinds().count("connection.opened") == 1
+    receiver.check_ledger()
