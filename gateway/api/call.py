@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.core.app import App
 from gateway.core.auth import Parameters, spellings, verify_request
 from gateway.core.error import RequestError
+from gateway.core.trace import Trace
 from gateway.desk import Desk
 from gateway.node import Node
 from gateway.ports import Clock
@@ -29,6 +30,8 @@ class Call:
     parameters: Parameters
     body: bytes
     name: str
+    #: what the request belongs to; looked for only where it matters
+    trace: Trace | None = None
 
     def json(self) -> object:
         """Return the parsed body; raises RequestError 400 where it is not JSON in UTF-8 (without a byte order mark)."""

@@ -42,10 +42,10 @@ def publish_now(call: Call, *, is_batch: bool) -> Published:
     try:
         if is_batch:
             body = call.json() if call.body else {}
-            publications = parse_batch(body, call.app)
+            publications = parse_batch(body, call.app, call.trace)
         else:
             body = call.json() if call.body else _from_query(call.parameters)
-            publications = [parse_event(body, call.app)]
+            publications = [parse_event(body, call.app, call.trace)]
         return Published(publications, call.node.publish(publications), is_batch)
     except RequestError as error:
         _reject(call, error, body)

@@ -65,7 +65,7 @@ class Shortcut:
             if error.reason is not None:
                 self._node.reject(app.id, error.reason, None, None, len(body))
             raise
-        asked = Call(self._node, self._desk, app, parameters, body, "")
+        asked = Call(self._node, self._desk, app, parameters, body, "", head.trace)
         published = event.publish_now(asked, is_batch=head.is_batch)
         if published.asks:
             return asyncio.ensure_future(event.answer(asked, published))

@@ -12,6 +12,9 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from gateway.core.trace import PARENT, STATE, Trace
+from gateway.core.trace import read as read_trace
+
 #: bytes of a head, well below the bounds that the full parser has for a line and for a field
 _MOST_HEAD = 4_096
 #: bytes of a request with its body that `is_whole` looks at, well below the amount at which the full parser stops to take breath
@@ -29,6 +32,11 @@ _NOT_PLAIN = frozenset(
     (b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"proxy-connection", b"te", b"trailer", b"http2-settings")
 )
 
+_PARENT, _STATE = PARENT.encode(), STATE.encode()
+
+#: what is said of fields that are not plain
+_NOT = (-1, None)
+
 
 class Publish(NamedTuple):
     """The head of a plain request to publish one event, or a batch; the body is `length` bytes, at least one, from `start` on."""
@@ -39,6 +47,7 @@ class Publish(NamedTuple):
     length: int
     start: int
     is_batch: bool
+    trace: Trace | None = None
 
 
 class Reader:
@@ -61,11 +70,11 @@ class Reader:
         end = data.find(b"\r\n\r\n", fields_at, _MOST_HEAD)
         if end < 0:
             return None
-        length = _body_length(data[fields_at:end])
+        length, trace = _read_fields(data[fields_at:end])
         if length < 1:
             return None
         path, app_id, batch, query = line.groups()
-        return Publish(path.decode(), app_id.decode(), query.decode(), length, end + 4, batch is not None)
+        return Publish(path.decode(), app_id.decode(), query.decode(), length, end + 4, batch is not None, trace)
 
 
 def is_whole(data: bytes) -> bool:
@@ -74,23 +83,26 @@ def is_whole(data: bytes) -> bool:
     if line is None:
         return False
     end = data.find(b"\r\n\r\n", line.end(), _MOST_HEAD)
-    return end >= 0 and _body_length(data[line.end() : end]) == len(data) - end - 4
+    return end >= 0 and _read_fields(data[line.end() : end])[0] == len(data) - end - 4
 
 
 # A client sends the same header with every publish.
 @lru_cache(maxsize=256)
-def _body_length(fields: bytes) -> int:
-    """Return how long the body is, 0 where there is none, -1 where these lines of a head are not plain."""
+def _read_fields(fields: bytes) -> tuple[int, Trace | None]:
+    """Return how long the body is, 0 where there is none, -1 where these lines of a head are not plain; and the trace."""
     found: dict[bytes, bytes] = {}
     for text in fields.split(b"\r\n"):
         field = _FIELD.fullmatch(text)
         if field is None:
-            return -1
+            return _NOT
         name = field[1].lower()
         if name in found or name in _NOT_PLAIN:
-            return -1
+            return _NOT
         found[name] = field[2].strip(b" ")
     if not found.get(b"host") or found.get(b"connection", b"keep-alive").lower() != b"keep-alive":
-        return -1
+        return _NOT
     length = found.get(b"content-length", b"0")
-    return int(length) if _LENGTH.fullmatch(length) else -1
+    if not _LENGTH.fullmatch(length):
+        return _NOT
+    parent = found.get(_PARENT)
+    return int(length), None if parent is None else read_trace([parent.decode()], [found.get(_STATE, b"").decode()])

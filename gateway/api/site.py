@@ -26,6 +26,8 @@ from gateway.api.express import Express, Shortcut
 from gateway.api.reply import Reply, failure, wrong_method
 from gateway.core.auth import claimed_key, decode_text
 from gateway.core.error import RequestError
+from gateway.core.trace import PARENT, STATE, Trace
+from gateway.core.trace import read as read_trace
 from gateway.desk import Desk
 from gateway.desk import question as webhook
 from gateway.node import Node
@@ -178,7 +180,8 @@ class Site:
             self._node.admit_read(app.id)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise RequestError(415, "send the body as it is, without a Content-Encoding", "Content-Encoding")
-        call = Call(self._node, self._desk, app, parameters, body, route.named(segments))
+        trace = _trace(request) if route.publishes else None
+        call = Call(self._node, self._desk, app, parameters, body, route.named(segments), trace)
         if not route.waits:
             return Reply(200, await route.handler(call))
         return Reply(200, await _while_there(request.protocol, route.handler(call)))
@@ -220,6 +223,11 @@ async def _while_there(connection: object, work: Coroutine[Any, Any, dict[str, A
         raise
     finally:
         connection.work = None
+
+
+def _trace(request: web.BaseRequest) -> Trace | None:
+    parents = request.headers.getall(PARENT, ())
+    return read_trace(list(parents), list(request.headers.getall(STATE, ()))) if parents else None
 
 
 def _find(segments: list[str]) -> Route | None:

@@ -29,6 +29,8 @@ RESERVED_HEADERS = frozenset(
         "host",
         "keep-alive",
         "te",
+        "traceparent",
+        "tracestate",
         "trailer",
         "transfer-encoding",
         "upgrade",

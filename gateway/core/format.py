@@ -15,6 +15,7 @@ import orjson
 
 from gateway.core.delivery import Delivery
 from gateway.core.span import CATALOGUE
+from gateway.core.trace import PARENT, STATE
 
 #: in front of the kind in the `type` of a CloudEvent
 CLOUDEVENTS_PREFIX = "dev.rawpush."
@@ -142,6 +143,8 @@ def _as_cloudevent(delivery: Delivery) -> dict[str, object]:
         "sequence": f"{metadata['sequence']:0{_SEQUENCE_DIGITS}d}",
         "data": data,
     }
+    # the extension for distributed tracing
+    event |= {name: metadata[name] for name in (PARENT, STATE) if name in metadata}
     # It must not be empty, nor hold what no attribute may: a refused channel name is whatever a stranger sent.
     if not isinstance(event["subject"], str) or not event["subject"] or not event["subject"].isprintable():
         del event["subject"]

@@ -32,6 +32,7 @@ from gateway.core.span import Span as Span
 from gateway.core.span import SpanClosed as SpanClosed
 from gateway.core.span import SpanDeparting as SpanDeparting
 from gateway.core.span import SpanOpened as SpanOpened
+from gateway.core.trace import Trace
 
 _NOTHING: tuple[Record, ...] = ()
 
@@ -262,18 +263,15 @@ class Lifecycle:
         for channel in publication.channels:
             if channel.startswith("#"):
                 continue
-            data: dict[str, object] = {
-                "channel": channel,
-                "event": publication.event,
-                "size": size,
-                "recipients": recipients.get(channel, 0),
-            }
+            told = recipients.get(channel, 0)
+            data: dict[str, object] = {"channel": channel, "event": publication.event, "size": size, "recipients": told}
             if publication.from_client:
                 data["socket_id"] = publication.except_socket_id
                 if publication.user_id is not None:
                     data["user_id"] = publication.user_id
             data["data"] = publication.data
-            records.append(self._event(kind, self._channel(channel), data, now, channel, publication.event))
+            subject, name = self._channel(channel), publication.event
+            records.append(self._event(kind, subject, data, now, channel, name, publication.trace))
         return records or _NOTHING
 
     def rejected(
@@ -447,8 +445,10 @@ class Lifecycle:
         now: Instant,
         channel: str | None = None,
         name: str | None = None,
+        trace: Trace | None = None,
     ) -> LifecycleEvent:
-        return LifecycleEvent(self._ids.make("evt", now.epoch_ms), kind, self._app_id, now.epoch_ms, subject, data, channel, name)
+        id_, at_ms = self._ids.make("evt", now.epoch_ms), now.epoch_ms
+        return LifecycleEvent(id_, kind, self._app_id, at_ms, subject, data, channel, name, trace)
 
     def _connection(self, socket_id: str) -> str:
         return f"{self._app_id}/connection/{socket_id}"

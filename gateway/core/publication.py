@@ -11,6 +11,7 @@ import orjson
 from gateway.core.app import App, Limits
 from gateway.core.channel import is_legal
 from gateway.core.error import RequestError
+from gateway.core.trace import Trace
 from gateway.core.value import value
 
 #: events for every connection signed in as one user are published to this prefix and the user's id
@@ -46,20 +47,22 @@ class Publication:
     user_id: str | None = None
     #: attributes asked for in the answer (`info`), e.g. {"user_count"}
     info: frozenset[str] = frozenset()
+    #: what the request that published it belongs to
+    trace: Trace | None = None
 
 
-def parse_event(body: object, app: App) -> Publication:
-    """Return the publication that a parsed JSON body asks for.
+def parse_event(body: object, app: App, trace: Trace | None = None) -> Publication:
+    """Return the publication that a parsed JSON body asks for, as a part of the trace.
 
     `data` that is not a string is replaced by its compact JSON text (numbers beyond 64 bits are rounded); a channel named
     twice counts once. Raises RequestError 400, or 413 where the data is too large; `where` is a path into the JSON, and
     `reason` one of `payload_too_large`, `invalid_channel`, `invalid_event`, `invalid_data`.
     """
     event = _object(body, "body")
-    return _publication(event, app, _channels(event, app.limits), "")
+    return _publication(event, app, _channels(event, app.limits), "", trace)
 
 
-def parse_batch(body: object, app: App) -> list[Publication]:
+def parse_batch(body: object, app: App, trace: Trace | None = None) -> list[Publication]:
     """Return the publications that a parsed JSON body asks for, in order; all of them are right, or it raises.
 
     Each has one channel, and keeps the rules of `parse_event`, whose errors this raises with `where` such as `batch[3].data`.
@@ -76,7 +79,7 @@ def parse_batch(body: object, app: App) -> list[Publication]:
         where = f"batch[{index}]"
         event = _object(item, where)
         channel = _channel(event.get("channel"), app.limits, f"{where}.channel")
-        publications.append(_publication(event, app, (channel,), f"{where}."))
+        publications.append(_publication(event, app, (channel,), f"{where}.", trace))
     return publications
 
 
@@ -107,7 +110,7 @@ def describe(body: object, where: str | None) -> tuple[str | None, str | None, i
     )
 
 
-def _publication(event: dict[str, object], app: App, channels: tuple[str, ...], at: str) -> Publication:
+def _publication(event: dict[str, object], app: App, channels: tuple[str, ...], at: str, trace: Trace | None) -> Publication:
     return Publication(
         app_id=app.id,
         event=_name(event.get("name"), app.limits, f"{at}name"),
@@ -115,6 +118,7 @@ def _publication(event: dict[str, object], app: App, channels: tuple[str, ...], 
         data=_data(event.get("data"), app.limits, f"{at}data"),
         except_socket_id=_socket_id(event.get("socket_id"), f"{at}socket_id"),
         info=_info(event.get("info"), f"{at}info"),
+        trace=trace,
     )
 
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from gateway.core.delivery import REPLAY_LANE, Request
 from gateway.core.endpoint import Endpoint, key_of
 from gateway.core.format import FORMATS
+from gateway.core.trace import Trace, of_envelope
+from gateway.core.trace import headers as trace_headers
 
 #: of the envelope, told in every request
 VERSION = "1"
@@ -21,7 +23,8 @@ VERSION = "1"
 def headers(endpoint: Endpoint, request: Request, *, attempt: int, now_s: int, user_agent: str) -> dict[str, str]:
     """Return all headers of this attempt, signatures included; `now_s` is Unix seconds, `attempt` counts from 1.
 
-    A request of the replay lane says that it is one; nothing else about it differs. Raises ValueError if a secret is not
+    A request of the replay lane says that it is one; nothing else about it differs. The trace is handed on where all events
+    of the request belong to the same. Raises ValueError if a secret is not
     usable, which `endpoint.check` finds out beforehand.
     """
     stamp = str(now_s)
@@ -41,10 +44,19 @@ def headers(endpoint: Endpoint, request: Request, *, attempt: int, now_s: int, u
         **replay,
         "X-Webhook-Signature": plain(endpoint.secrets[0], request.body),
         **pusher,
+        **trace_headers(_trace(request)),
         "webhook-id": request.id,
         "webhook-timestamp": stamp,
         "webhook-signature": " ".join([standard(secret, request.id, stamp, request.body) for secret in endpoint.secrets]),
     }
+
+
+def _trace(request: Request) -> Trace | None:
+    first, *others = request.deliveries
+    trace = of_envelope(first.envelope)
+    if trace is None or any(of_envelope(other.envelope) != trace for other in others):
+        return None
+    return trace
 
 
 def plain(secret: str, body: bytes) -> str:

@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import NamedTuple
 
 from gateway.core.catalogue import ENTRIES
+from gateway.core.trace import Trace
 from gateway.core.value import value
 
 #: every event there is; a filter that names something else is a mistake in the file
@@ -34,6 +35,8 @@ class LifecycleEvent:
     #: for the filters: the channel, and the name inside a `message.*` or `client_event`
     channel: str | None = None
     name: str | None = None
+    #: what the request that caused it belongs to
+    trace: Trace | None = None
 
 
 @value

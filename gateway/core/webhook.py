@@ -19,6 +19,7 @@ from gateway.core.endpoint import kinds_of
 from gateway.core.format import FORMATS, batches
 from gateway.core.signing import VERSION
 from gateway.core.span import LifecycleEvent
+from gateway.core.trace import told
 
 _EPOCH = datetime(1970, 1, 1)
 
@@ -160,6 +161,7 @@ class _Route:
 
 
 def _delivery(route: _Route, event: LifecycleEvent, common: bytes, sequence: int, subject: int) -> Delivery:
+    tail = route.tail if event.trace is None else b"%b%b}}" % (route.tail[:-2], told(event.trace))
     return Delivery(
         route.key,
         sequence,
@@ -167,7 +169,7 @@ def _delivery(route: _Route, event: LifecycleEvent, common: bytes, sequence: int
         event.id,
         event.kind,
         event.at_ms,
-        b"%b%b%d%b" % (common, route.head, sequence, route.tail),
+        b"%b%b%d%b" % (common, route.head, sequence, tail),
     )
 
 

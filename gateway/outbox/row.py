@@ -12,6 +12,7 @@ import orjson
 
 from gateway.core.delivery import REPLAY_LANE, Delivery, Outcome, Settlement, Stage, State
 from gateway.core.lifecycle import LifecycleEvent, Record, Span, SpanClosed, SpanDeparting, SpanOpened
+from gateway.core.trace import Trace
 from gateway.ports import DeadLetter, Entry, Past
 
 #: lane id and sequence share one integer: a trillion sequences an endpoint, eight million lanes, and the sign bit unused
@@ -50,7 +51,10 @@ def event_rows(first: int, events: Iterable[LifecycleEvent], keys: Mapping[str, 
     entries: list[bytes] = []
     place = 1
     for no, event in enumerate(events, first):
-        entry = orjson.dumps((event.subject, event.channel, event.name, event.data), default=_plain)
+        told: Row = [event.subject, event.channel, event.name, event.data]
+        if event.trace is not None:
+            told.append([*event.trace])
+        entry = orjson.dumps(told, default=_plain)
         size = len(entry)
         rows.append([no, event.id, event.app_id, event.kind, event.at_ms, place, size, keys.get(event.id)])
         entries.append(entry)
@@ -65,10 +69,11 @@ def entries_from(app_id: str, rows: str, entries: str | None) -> tuple[Entry, ..
 
 
 def entry_from(app_id: str, row: Sequence[Any], entry: Sequence[Any]) -> Entry:
-    """Make an event of [no, id, kind, at_ms] and [subject, channel, name, data]."""
+    """Make an event of [no, id, kind, at_ms] and [subject, channel, name, data], perhaps [traceparent, tracestate]."""
     no, event_id, kind, at_ms = row
-    subject, channel, name, data = entry
-    return Entry(no, LifecycleEvent(event_id, kind, app_id, at_ms, subject, data, channel, name))
+    subject, channel, name, data, *trace = entry
+    known = Trace(*trace[0]) if trace else None
+    return Entry(no, LifecycleEvent(event_id, kind, app_id, at_ms, subject, data, channel, name, known))
 
 
 class SpanChanges:

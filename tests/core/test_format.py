@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.delivery import Delivery
-from gateway.core.endpoint import Endpoint
+from gateway.core.endpoint import RESERVED_HEADERS, Endpoint
 from gateway.core.format import FORMATS, PUSHER_FRESH_MS, batches, together
 from gateway.core.signing import headers
 from gateway.core.span import CATALOGUE, LifecycleEvent
+from gateway.core.trace import Trace, of_envelope
 from gateway.core.webhook import Router, request
 
 AT_MS = 1_754_300_000_123
@@ -49,6 +51,50 @@ def routed(to: Endpoint, *events: LifecycleEvent, node: str = "gw-1") -> list[De
 def body(format_: str, *events: LifecycleEvent, at_ms: int | None = None, **settings: Any) -> Any:
     to = endpoint(format_, **settings)
     return orjson.loads(request(to, routed(to, *events), at_ms).body)
+
+
+TRACE = Trace("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", 'a="\\,b=2')
+
+
+# -- traces
+
+
+@pytest.mark.parametrize("state", ["", 'a="\\,b=2', "k=" + '"' * 255 + ",l=" + "\\" * 252])
+def test_a_trace_is_told_at_the_end_of_the_metadata_and_in_attributes(state: str) -> None:
+    traced = replace(event("message.published", channel="a", data="x"), trace=TRACE._replace(state=state))
+    told = {"traceparent": TRACE.parent} | ({"tracestate": state} if state else {})
+    metadata = {"webhook_id": "backend", "sequence": 1, "node": "gw-1", **told}
+    assert list(body("event", traced)["metadata"].items()) == list(metadata.items())
+    assert body("batch", traced)["events"][0]["metadata"] == metadata
+    for attributes in (body("cloudevents", traced), body("cloudevents-batch", traced)[0]):
+        assert told.items() <= attributes.items()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_request_belongs_to_a_trace_if_all_of_it_does(name: str) -> None:
+    to = endpoint(name)
+    traced = replace(event("client_event", channel="a", event="e"), trace=TRACE)
+    other = replace(traced, trace=TRACE._replace(state=""))
+    sent = {"traceparent": TRACE.parent, "tracestate": TRACE.state}
+
+    def told(*events: LifecycleEvent) -> dict[str, str]:
+        signed = headers(to, request(to, routed(to, *events)), attempt=1, now_s=1, user_agent="x")
+        assert {key.lower() for key in signed} <= RESERVED_HEADERS
+        return {key: value for key, value in signed.items() if key.startswith("trace")}
+
+    assert told(traced) == sent
+    assert told(other) == {"traceparent": TRACE.parent}
+    assert told(replace(traced, trace=None)) == {}
+    if batches(name):
+        assert told(traced, traced) == sent
+        assert told(traced, other) == told(traced, replace(traced, trace=None)) == {}
+
+
+def test_nobody_can_put_a_trace_into_an_event_by_its_data() -> None:
+    text = f',"traceparent":"{TRACE.parent}"}}}}'
+    for node in (text, text.replace('"', "'"), "x"):
+        (delivery,) = routed(endpoint("event"), event("client_event", channel="a", data=text, event=text), node=node)
+        assert of_envelope(delivery.envelope) is None
 
 
 # -- the table

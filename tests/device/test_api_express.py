@@ -20,6 +20,7 @@ from gateway.api.site import Site
 from gateway.core.app import Limits
 from gateway.core.error import RequestError
 from gateway.core.publication import Publication
+from gateway.core.trace import Trace
 from tests.desk_kit import DeskKit
 from tests.device.served import APP, BATCH, CHANNELS, EVENT, EVENTS, ITEM, OTHER, FakeNode, signed
 from tests.fake import FakeClock
@@ -242,6 +243,9 @@ LINES = [
     b"Content-Length: 5",
     b"Host: other",
     b"Upgrade: h2c",
+    b"Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    b"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\nTraceState: a=1,b=2",
+    b"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
     b"X: \x00",
     b"X : y",
     b" folded",
@@ -316,6 +320,20 @@ async def test_a_plain_publish_does_not_reach_aiohttp(data: bytes, events: int) 
     assert wire.statuses() == [200] * 3
     assert len(way.node.published) == 3 * events
     assert way.long_ones == 0
+
+
+async def test_a_trace_is_read_on_both_ways() -> None:
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    way = Way()
+    wire = way.connect()
+    line = f"Traceparent: {parent}\r\ntracestate: a=1 , b=2".encode()
+    await wire.feed(plain().replace(b"Host: x", b"Host: x\r\n" + line))
+    assert way.long_ones == 0
+    # twice the same header is not for the short way
+    await wire.feed(plain().replace(b"Host: x", b"Host: x\r\n" + line.replace(b" , b", b"\r\nTracestate: b")))
+    assert way.long_ones == 1
+    assert wire.statuses() == [200, 200]
+    assert [publication.trace for publication in way.node.published] == [Trace(parent, "a=1,b=2")] * 2
 
 
 async def test_a_refused_one_does_not_either() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from gateway.core.delivery import REPLAY_LANE, Delivery, State
 from gateway.core.lifecycle import SpanOpened
+from gateway.core.trace import Trace
 from gateway.outbox import books, checkpoint, history, sqlite, sqlite_ledger
 from gateway.outbox.sqlite import SqliteOutbox
 from gateway.ports import Commit, Page, Past
@@ -90,6 +91,21 @@ async def test_cursors_spans_and_log_go_on_after_a_restart(path: Path) -> None:
     numbers = [number for number, _ in await outbox.dead(ENDPOINT)]
     assert numbers == sorted(set(numbers))
     assert await outbox.count_dead(ENDPOINT) == 2
+    await outbox.close()
+
+
+async def test_the_trace_of_an_event_is_there_after_a_restart(path: Path) -> None:
+    traced = dataclasses.replace(event(1), trace=Trace("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", 'a="\\'))
+    outbox = make(path)
+    await outbox.open()
+    await outbox.append(Commit((traced, event(2))))
+    await outbox.close()
+    outbox = make(path)
+    await outbox.open()
+    assert [entry.event for entry in (await outbox.feed("1001", after=0, limit=9)).entries] == [traced, event(2)]
+    found = await outbox.find("1001", traced.id)
+    assert found is not None
+    assert found.event == traced
     await outbox.close()
 
 
