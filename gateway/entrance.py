@@ -46,6 +46,7 @@ class Entrance:
             deflation=deflation if server.compression else None,
             proxy_protocol=server.proxy_protocol,
             descriptors=ceiling(),
+            telemetry=telemetry,
         )
 
     async def open(self, inherited: Sequence[socket.socket] = ()) -> int:

@@ -71,6 +71,7 @@ class Telemetry:
         self.connections_opened = 0
         self.connections_closed: Counter[str] = Counter()  # by reason
         self.connections_refused: Counter[int] = Counter()  # by code
+        self.turned_away = 0  # newcomers, for want of descriptors
         self.frames_received = 0
         self.frames_refused = 0
         self.subscriptions_throttled = 0  # sign-ins included

@@ -196,6 +196,13 @@ FAMILIES = (
         ("code",),
         _by(lambda view: view.telemetry.connections_refused),
     ),
+    Family(
+        "counter",
+        "rawpush_newcomers_turned_away",
+        "Connections cut before anything was asked: nearly as many files were open as may be.",
+        (),
+        _one(lambda view: view.telemetry.turned_away),
+    ),
     Family("gauge", "rawpush_channels", "Channels with a subscriber on this node.", ("app",), _channels),
     # frames
     Family(

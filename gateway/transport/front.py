@@ -11,6 +11,7 @@ from typing import cast
 
 from gateway.node import Node
 from gateway.ports import Clock
+from gateway.telemetry import Telemetry
 from gateway.transport import upgrade
 from gateway.transport.commons import Commons
 from gateway.transport.compressed import CompressedConnection
@@ -60,6 +61,7 @@ class Front:
         deflation: Deflation | None = None,
         proxy_protocol: bool = False,
         descriptors: int | None = None,
+        telemetry: Telemetry | None = None,
         tick_s: float | None = None,
     ) -> None:
         """To be called on the event loop."""
@@ -77,7 +79,7 @@ class Front:
         #: whose the sockets are that were handed to `http`, where not simply the other end's; by descriptor, which
         #: `http` keeps open as long as it may give the connection back
         self.peers: dict[int, str] = {}
-        self._turned_away = 0
+        self._telemetry = telemetry or Telemetry()
         self._complained_at = -_COMPLAINT_S
         self.commons = Commons(
             node=node,
@@ -159,13 +161,13 @@ class Front:
 
     def turned_away(self) -> None:
         """Count somebody who could not be let in for want of descriptors, and say so now and then."""
-        self._turned_away += 1
+        self._telemetry.turned_away += 1
         now = self.commons.loop.time()
         if now - self._complained_at >= _COMPLAINT_S:
             self._complained_at = now
             _logger.warning(
                 "newcomers are turned away: nearly as many files are open as may be (ulimit -Hn, LimitNOFILE=); so far: %d",
-                self._turned_away,
+                self._telemetry.turned_away,
             )
 
     def take_back(self, transport: asyncio.Transport, data: bytes) -> None:

@@ -153,6 +153,7 @@ async def test_newcomers_are_turned_away_when_descriptors_run_out_and_let_in_aga
         for _ in range(3):
             assert await (await home.dial()).rest() == b""
         assert len([record for record in caplog.records if "newcomers are turned away" in record.message]) == 1
+        assert home.front._telemetry.turned_away == 3
         home.node.offer(live, "still here")
         assert await first.text() == "still here"
         home.front.ceiling += 100

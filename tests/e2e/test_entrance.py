@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from websockets.asyncio.client import connect as dial
 from websockets.asyncio.client import unix_connect
@@ -237,6 +239,9 @@ async def test_when_files_run_out_newcomers_are_turned_away_and_all_else_goes_on
                 except (OSError, EOFError):
                     await asyncio.sleep(0)
         await newcomer.subscribe("orders")
+        async with aiohttp.ClientSession() as http, http.get(f"{gateway.admin}/metrics") as answer:
+            (turned_away,) = re.findall(r"^rawpush_newcomers_turned_away_total (\S+)", await answer.text(), re.MULTILINE)
+        assert float(turned_away) > FILES
         gateway.signal(signal.SIGHUP)
         assert len([line for line in gateway.lines if "turned away" in line]) == 1
 
