@@ -40,6 +40,11 @@ class Connection(Protocol):
     sent_messages: int
     sent_bytes: int
 
+    @property
+    def peer(self) -> str:
+        """The address at the other end of the line now, a proxy's if there is one; empty if there is none (any more)."""
+        ...
+
     def offer(self, data: bytes) -> None:
         """Take one finished WebSocket frame for sending, in order; `data` may be shared with a thousand others.
 

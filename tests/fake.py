@@ -36,6 +36,7 @@ class FakeConnection:
     def __init__(self) -> None:
         self.offered: list[bytes] = []
         self.closed: tuple[int, str] | None = None
+        self.peer = "192.0.2.1"
         self.received_messages = 0
         self.received_bytes = 0
         self.sent_messages = 0

@@ -16,6 +16,9 @@ from gateway.desk.question import number
 from gateway.node import Live, Tenant
 from gateway.ports import Occupancy
 
+#: what of a connection's facts is told, where they are kept
+_FACTS = ("remote_ip", "user_agent", "origin", "client", "protocol")
+
 _MARK = re.compile(r"([0-9]{1,32}):([0-9.e+-]{1,32}):([0-9.]{1,32})", re.ASCII)
 
 
@@ -139,11 +142,14 @@ def _mark_of(live: Live) -> str:
 def _connection(call: Call, live: Live) -> Answer:
     clock, carried = call.sources.clock, live.connection
     open_ms = round((clock.monotonic() - live.opened_at) * 1000)
+    facts = live.tenant.lifecycle.facts(live.socket_id)
     return {
         "app_id": live.tenant.app.id,
         "socket_id": live.socket_id,
         "opened_at": timestamp(clock.epoch_ms() - open_ms),
         "duration_ms": open_ms,
+        **({"peer": carried.peer} if carried.peer else {}),
+        **{name: facts[name] for name in _FACTS if name in facts},
         **({"user_id": live.session.user.id} if live.session.user is not None else {}),
         "channels": len(live.session.channels),
         "received_messages": carried.received_messages,

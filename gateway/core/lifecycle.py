@@ -159,7 +159,7 @@ class Lifecycle:
         """A signature of the connection was verified; channel None: that of a sign-in."""
         if "connection.authenticated" not in self.wanted:
             return _NOTHING
-        data = {"socket_id": socket_id, **self._facts(socket_id), **_signed(channel)}
+        data = {"socket_id": socket_id, **self.facts(socket_id), **_signed(channel)}
         return (self._event("connection.authenticated", self._connection(socket_id), data, now, channel),)
 
     def auth_failed(
@@ -173,7 +173,7 @@ class Lifecycle:
         if kind not in self.wanted or not self._noise.is_heard(socket_id, kind, now, has_room):
             return _NOTHING
         channel = None if channel is None else channel[:_LONGEST_NAME]
-        data = {"socket_id": socket_id, **self._facts(socket_id), **_signed(channel), "reason": reason}
+        data = {"socket_id": socket_id, **self.facts(socket_id), **_signed(channel), "reason": reason}
         data |= self._noise.repeats(socket_id, kind)
         return (self._event(kind, self._connection(socket_id), data, now, channel),)
 
@@ -456,9 +456,9 @@ class Lifecycle:
     def _channel(self, channel: str) -> str:
         return f"{self._app_id}/channel/{channel}"
 
-    def _facts(self, socket_id: str) -> Mapping[str, object]:
-        connection = self._connections.get(socket_id)
-        return {} if connection is None else connection.facts
+    def facts(self, socket_id: str) -> Mapping[str, object]:
+        """What each event of this connection tells of it; empty where no endpoint wants such events."""
+        return known.facts if (known := self._connections.get(socket_id)) else {}
 
     def _learn_user(self, socket_id: str, member: Member | None) -> None:
         if member is not None and (connection := self._connections.get(socket_id)):

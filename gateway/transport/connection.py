@@ -121,6 +121,12 @@ class Connection(asyncio.Protocol):
         if rest:
             self.data_received(rest)
 
+    @property
+    def peer(self) -> str:
+        """See `gateway.ports.Connection`; asked of the socket, since most connections are never asked about."""
+        name = None if self._transport is None else self._transport.get_extra_info("peername")
+        return str(name[0]) if isinstance(name, tuple) else ""
+
     # -- what the node says ----------------------------------------------------------------------------------------
 
     def offer(self, data: bytes) -> None:

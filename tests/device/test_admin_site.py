@@ -177,6 +177,21 @@ async def test_a_connection_with_its_channels(served: Served) -> None:
     assert (await served.get(f"/v1/apps/740214/connections/{live.socket_id}")).status == 404
 
 
+async def test_whose_a_connection_is(served: Served) -> None:
+    live, connection = served.house.connect()
+    target = f"{APP}/connections/{live.socket_id}"
+    facts = {"remote_ip": "203.0.113.9", "user_agent": "test/1", "client": "js/8.6.0", "protocol": 7}
+    whole = {"peer": "192.0.2.1", **facts}
+    assert whole.items() <= (await served.get(target)).json.items()
+    assert whole.items() <= (await served.get("/v1/connections")).json["connections"][0].items()
+    # nobody wants to hear of connections any more: what is known then is what the socket says when it is asked
+    live.tenant.lifecycle.reconfigure(frozenset(), 0.0)
+    told = (await served.get(target)).json
+    assert whole.keys() & told.keys() == {"peer"}
+    connection.peer = ""
+    assert "peer" not in (await served.get(target)).json
+
+
 async def test_the_channels_of_a_connection_come_in_pages(served: Served) -> None:
     live, _ = served.house.connect()
     for name in "abcde":

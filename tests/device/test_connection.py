@@ -123,6 +123,16 @@ async def test_texts_come_whole_and_in_order_however_they_are_cut() -> None:
 
 
 @on_both_loops
+async def test_the_other_end_of_the_line_can_be_asked_for_until_it_is_gone() -> None:
+    async with house() as home:
+        peer, live = await home.join()
+        assert live.connection.peer == "127.0.0.1"
+        peer.writer.transport.abort()
+        await home.node.ended.get()
+        assert live.connection.peer == ""
+
+
+@on_both_loops
 async def test_connections_that_are_in_the_middle_of_something_do_not_mix() -> None:
     async with house() as home:
         peers = [(await home.join())[0] for _ in range(3)]

@@ -92,6 +92,7 @@ async def test_whoever_may_connect_to_a_unix_socket_is_a_trusted_proxy(tmp_path:
         ]
         assert told == ["unix", "203.0.113.9", "unix"]
         assert [live.handshake.is_secure for live in home.node.lives] == [False, True, False]
+        assert {live.connection.peer for live in home.node.lives} == {""}
         home.front.stop_listening()
         assert not path.exists()
     assert not path.exists()
