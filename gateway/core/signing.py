@@ -52,11 +52,9 @@ def headers(endpoint: Endpoint, request: Request, *, attempt: int, now_s: int, u
 
 
 def _trace(request: Request) -> Trace | None:
-    first, *others = request.deliveries
-    trace = of_envelope(first.envelope)
-    if trace is None or any(of_envelope(other.envelope) != trace for other in others):
-        return None
-    return trace
+    told = map(of_envelope, (delivery.envelope for delivery in request.deliveries))
+    trace = next(told, None)
+    return None if trace is None or any(other != trace for other in told) else trace
 
 
 def plain(secret: str, body: bytes) -> str:
