@@ -26,6 +26,7 @@ from gateway.core.error import Code
 from gateway.node import Handshake, Live
 from gateway.transport.commons import Commons
 from gateway.transport.glance import CLOSE, MESSAGES, PING, PONG, TEXT, code_of, echo, glance
+from gateway.transport.line import Line
 from gateway.transport.parser import Parser, discard
 from gateway.transport.wheel import OFF
 
@@ -50,7 +51,7 @@ _FAREWELL_BEATS = 2
 _LONGEST_REASON = 123
 
 
-class Connection(asyncio.Protocol):
+class Connection(Line):
     """See the head of this file and `gateway.ports.Connection`, which this is."""
 
     __slots__ = (
@@ -68,7 +69,6 @@ class Connection(asyncio.Protocol):
         "_pending",
         "_phase",
         "_rest",
-        "_transport",
         "_unparsed",
         "_verdict",
         "received_bytes",
@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
         self.sent_bytes = 0
         self.spoke = OFF
         self._commons = commons
-        self._transport: asyncio.Transport | None = transport
+        self._transport = transport
         self._lender = commons.lender
         self._limit = limit
         self._live: Live | None = None
@@ -120,12 +120,6 @@ class Connection(asyncio.Protocol):
             self.close(1011, "internal error")
         if rest:
             self.data_received(rest)
-
-    @property
-    def peer(self) -> str:
-        """See `gateway.ports.Connection`; asked of the socket, since most connections are never asked about."""
-        name = None if self._transport is None else self._transport.get_extra_info("peername")
-        return str(name[0]) if isinstance(name, tuple) else ""
 
     # -- what the node says ----------------------------------------------------------------------------------------
 
