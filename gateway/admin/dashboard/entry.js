@@ -10,7 +10,7 @@ export function entry(event) {
   const more = h("div", { class: "more" });
   const details = h("details", { ontoggle: () => details.open && !more.childNodes.length && fill(more, event) },
     h("summary", {}, time(event.timestamp), h("b", {}, event.event), h("span", {}, h("span", { class: "mono" }, data.channel ?? data.socket_id ?? ""), " ", h("small", {}, said.slice(0, 300)), ...marks)), more);
-  return h("li", {}, details);
+  return h("li", { "data-id": event.id }, details);
 }
 
 async function fill(more, event) {

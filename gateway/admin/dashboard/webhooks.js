@@ -43,8 +43,8 @@ function delivery(one, app) {
   const more = h("div");
   const details = h("details", { ontoggle: async () => {
     if (!details.open || more.childNodes.length) return;
-    more.append(h("h2", {}, "Request"), json({ "X-Webhook-Id": one.request_id, "X-Webhook-Attempt": String(one.attempt), "X-Webhook-Timestamp": String(Math.floor(Date.parse(one.at) / 1000)), ...(one.replay ? { "X-Webhook-Replay": "true" } : {}) }));
-    try { if (one.request_id.startsWith("evt_")) { const told = await get(ofApp(app, "webhooks", "events", one.request_id)); more.append(json(told.event)); } else more.append(h("p", { class: "dim" }, `A batch of ${one.events} events.`)); } catch (error) { more.append(problem(error)); }
+    more.append(h("h2", {}, "Request"), json({ "X-Webhook-Id": one.request_id, "X-Webhook-Attempt": String(one.attempt), ...(one.replay ? { "X-Webhook-Replay": "true" } : {}) }));
+    try { if (one.request_id.startsWith("evt_")) { const told = await get(ofApp(app, "webhooks", "events", one.request_id)); more.append(h("p", { class: "dim" }, "The event it told of, as it is recorded:"), json(told.event)); } else more.append(h("p", { class: "dim" }, `A batch of ${one.events} events.`)); } catch (error) { more.append(problem(error)); }
     more.append(h("h2", {}, "Response"), json(one.body || "(empty)"));
     if (one.request_id.startsWith("evt_")) try { more.append(h("h2", {}, "Every attempt"), await story(app, one.request_id)); } catch (error) { more.append(problem(error)); }
   } }, h("summary", { class: "mono" }, one.request_id), more);
