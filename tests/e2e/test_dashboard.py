@@ -67,7 +67,7 @@ async def test_every_page_and_every_order(
     async with browsing(chromium, gateway.admin, color_scheme="dark") as step:
 
         async def overview(page: Page) -> None:
-            await expect(page.get_by_text("dead letters", exact=False).first).to_be_visible()
+            await expect(page.get_by_text("dead letter", exact=False).first).to_be_visible()
             await expect(page.locator("figure").first.locator("output")).to_have_text("1")
 
         async def publish(page: Page) -> None:
@@ -100,6 +100,8 @@ async def test_every_page_and_every_order(
         async def terminate(page: Page) -> None:
             await page.goto(f"{gateway.admin}/#/connections/{APP_ID}/{client.socket_id}")
             await expect(page.locator(".feed").get_by_text("connection.opened")).to_be_visible()
+            await expect(page.locator(".facts")).to_contain_text("127.0.0.1")
+            await expect(page.locator(".facts")).to_contain_text("test/1.2")
             await page.get_by_role("button", name="Terminate").click()
             await page.get_by_role("dialog").get_by_role("button", name="Terminate for good").click()
             await expect(page.get_by_text("Terminated.")).to_be_visible()

@@ -21,6 +21,8 @@ export function number(value) {
   return Number.isInteger(value) ? String(value) : value.toFixed(value < 10 ? 1 : 0);
 }
 
+export const letters = (count) => `${number(count)} dead ${count === 1 ? "letter" : "letters"}`;
+
 export function duration(ms) {
   if (ms === null || ms === undefined) return "–";
   if (ms < 1000) return `${Math.round(ms)} ms`;

@@ -1,6 +1,6 @@
 import { get } from "./api.js";
 import { chart } from "./chart.js";
-import { duration, h, link, number, percent, pill, problem, table } from "./dom.js";
+import { duration, h, letters, link, number, percent, pill, problem, table } from "./dom.js";
 import * as feed from "./feed.js";
 
 const CHARTS = [["connections", "Connections"], ["channels", "Channels"], ["received", "Messages in, per second"], ["sent", "Messages out, per second"], ["events", "Events, per second"], ["backlog", "Webhook backlog"]];
@@ -40,7 +40,7 @@ function verdict(told) {
     const name = `${app.id}/${one.name}`;
     if (one.state === "disabled") bad.push(`endpoint ${name} is disabled${one.why ? `: ${one.why}` : ""}`);
     else if (one.state !== "healthy") warn.push(`endpoint ${name} is ${one.state}${one.why ? `: ${one.why}` : ""}`);
-    if (one.dead_letters) warn.push(`endpoint ${name} has ${number(one.dead_letters)} dead letters`);
+    if (one.dead_letters) warn.push(`endpoint ${name} has ${letters(one.dead_letters)}`);
     if (one.oldest_age_ms > 300000) warn.push(`endpoint ${name} is ${duration(one.oldest_age_ms)} behind`);
   }
   const kind = bad.length ? "bad" : warn.length ? "warn" : "good";

@@ -1,5 +1,5 @@
 import { get, ofApp, post } from "./api.js";
-import { ask, duration, facts, h, json, link, number, path, percent, pill, problem, table, time } from "./dom.js";
+import { ask, duration, facts, h, json, letters, link, number, path, percent, pill, problem, table, time } from "./dom.js";
 import { story } from "./entry.js";
 import { endpointsOf, everything, lines } from "./overview.js";
 
@@ -62,7 +62,7 @@ async function dead(body, base, said) {
       rows = [...rows, ...told.dead_letters];
       after = told.after;
       more.hidden = after === undefined;
-      count.textContent = `${number(told.count)} dead letters in all.`;
+      count.textContent = `${letters(told.count)} in all.`;
       list.replaceChildren(table(["Given up", "Event", "Why", "Attempts", "Last answer", ""], rows.map((one) => [time(one.given_up_at), h("details", {}, h("summary", {}, one.event), json(one.envelope)), one.reason, number(one.attempts), String(one.status ?? one.error ?? one.stage ?? "–"), h("button", { class: "quiet", onclick: () => again({ dead_letters: [one.number] }) }, "Re-deliver")]), "No dead letter."));
     } catch (error) { list.replaceChildren(problem(error)); }
   };
