@@ -312,16 +312,16 @@ class Connection(Line):
 
     def _take(self, frame: Frame) -> None:
         """Take a data frame: a message, or a fragment of one."""
+        data, frame.data = frame.data, b""  # the parser holds its last frame until there is another
         if frame.opcode is not Opcode.CONT:
             self._is_text = frame.opcode is Opcode.TEXT
             if not frame.fin:
-                self._message = bytearray(frame.data)
+                self._message = bytearray(data)
                 self._fragments = 1
                 return
-            data = bytes(frame.data)
         else:
             assert self._message is not None
-            self._message += frame.data
+            self._message += data
             self._fragments += 1
             # More fragments than bytes are allowed: there are empty ones among them, and no end to it.
             if max(self._fragments, len(self._message)) > self._limit:
@@ -329,8 +329,8 @@ class Connection(Line):
                 return
             if not frame.fin:
                 return
-            data, self._message = bytes(self._message), None
-        self._finish(data)
+            data, self._message = self._message, None
+        self._finish(bytes(data))
 
     def _finish(self, data: bytes) -> None:
         """Take a whole message."""

@@ -31,6 +31,15 @@ def waiting_bytes(gateway: GatewayProcess, client_port: int) -> int:
     return int(_row(gateway, client_port)[4].partition(":")[0], 16)
 
 
+def is_read(gateway: GatewayProcess) -> bool:
+    """Tell whether the gateway has read all that was sent to it: nothing waits at either end of any line."""
+    port = f":{gateway.port:04X}"
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sent = [row[4].partition(":")[0] for row in rows if row[2].endswith(port)]
+    received = [row[4].partition(":")[2] for row in rows if row[1].endswith(port) and row[3] != "0A"]
+    return not any(int(waiting, 16) for waiting in sent + received)
+
+
 def socket_to(gateway: GatewayProcess, client_port: int) -> str:
     """Return the gateway's socket to the client at this port, in the form that `sockets` has it."""
     return f"socket:[{_row(gateway, client_port)[9]}]"

@@ -1,0 +1,69 @@
+"""Messages that are begun and not ended: what they hold has a bound, and is given back."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.client import QUERY, Client
+from tests.e2e.conftest import StartGateway
+from tests.e2e.gateway_process import KEY, GatewayProcess, app
+from tests.e2e.outside import is_read, memory_mb
+
+MANY = 200
+LIMIT = 256 * 1024
+#: what may be kept of a message in the making, in times of its size: what has come, and room for it to grow
+TIMES = 1.5
+#: what need not come back: the heap has become that much larger, and is used again
+KEPT_MB = 16
+
+UPGRADE = (
+    f"GET /app/{KEY}?{QUERY} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+).encode()
+
+
+def upgraded(gateway: GatewayProcess) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=20)
+    connection.sendall(UPGRADE)
+    said = b""
+    while b"connection_established" not in said:
+        said += connection.recv(4096)
+    return connection
+
+
+def fragment() -> bytes:
+    """Return a whole frame that says there is more to come."""
+    return struct.pack("!BBQ", 0x01, 0xFF, LIMIT - 1) + b"\0\0\0\0" + b"x" * (LIMIT - 1)
+
+
+def half() -> bytes:
+    """Return a frame without its last byte."""
+    return struct.pack("!BBQ", 0x81, 0xFF, LIMIT) + b"\0\0\0\0" + b"x" * (LIMIT - 1)
+
+
+@pytest.mark.parametrize("begun", [fragment, half])
+async def test_unfinished_messages_are_bounded_and_given_back(start_gateway: StartGateway, begun: Callable[[], bytes]) -> None:
+    gateway = await start_gateway(app(limits={"message": "256KB"}))
+    witness = await Client.connect(gateway.port)
+    connections = [upgraded(gateway) for _ in range(MANY)]
+    before = memory_mb(gateway)
+    for connection in connections:
+        await asyncio.to_thread(connection.sendall, begun())
+    async with asyncio.timeout(20):
+        while not is_read(gateway):
+            await witness.settle()
+    await witness.settle()
+    whole = MANY * LIMIT / 2**20
+    held = memory_mb(gateway) - before
+    for connection in connections:
+        connection.close()
+    assert 0.9 * whole < held < TIMES * whole
+    async with asyncio.timeout(20):
+        while memory_mb(gateway) - before > KEPT_MB:
+            await witness.settle()
+    await witness.close()
