@@ -364,9 +364,9 @@ class Door(asyncio.Protocol):
         return transport
 
     def _refuse(self, status: bytes, sentence: bytes) -> None:
-        body = sentence + b"\n"
+        body = upgrade.refusal(sentence.decode("ascii"))
         self._say_no(
-            b"HTTP/1.1 %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+            b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
             % (status, len(body), body)
         )
 

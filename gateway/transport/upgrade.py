@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
+import orjson
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
@@ -134,7 +135,19 @@ def judge(head: bytes) -> tuple[bytes, bool]:
             server.send_response(server.accept(request))
     answer, accepts = b"".join(server.data_to_send()), server.state is State.OPEN
     discard(server)
-    return answer, accepts
+    return answer if accepts or not answer else _in_json(answer), accepts
+
+
+def refusal(sentence: str) -> bytes:
+    """Return the body that tells why a request is refused, as the HTTP API does."""
+    return orjson.dumps({"error": sentence})
+
+
+def _in_json(answer: bytes) -> bytes:
+    head, _, text = answer.partition(b"\r\n\r\n")
+    body = refusal(text.decode("utf-8", "replace").strip())
+    kept = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"content-")]
+    return b"\r\n".join([*kept, b"Content-Type: application/json", b"Content-Length: %d" % len(body), b"", body])
 
 
 def handshake(key: bytes, query: bytes, fields: Mapping[bytes, bytes], remote_ip: str, is_secure: bool) -> Handshake:

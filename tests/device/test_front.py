@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 import ssl
@@ -452,6 +453,9 @@ async def test_an_improper_upgrade_is_told_why(data: bytes, status: bytes, caplo
         peer.writer.write(data)
         answer = await peer.rest()
         assert answer.split()[1] == status
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b"\r\nContent-Type: application/json" in head
+        assert list(json.loads(body)) == ["error"]
         assert answer.count(b"HTTP/1.1") == 1
         assert home.node.lives == []
     assert caplog.records == []
