@@ -53,7 +53,8 @@ class Town:
     def __init__(self, folder: Path, seed: int, root: Path) -> None:
         self.chance = random.Random(seed)
         self.history = History()
-        self.port = quiet_port(self.chance)
+        # not by the seed: two drills side by side would meet in each other's gateway while one of them is down
+        self.port = quiet_port(random.Random())
         self.crowd = Crowd(self.port, self.history, seed, places=16)
         self.press = Press(self.port, self.history, seed, authors=3)
         self.poll = Poll(self.port, self.history, seed)
@@ -72,7 +73,7 @@ class Town:
         """Open the receivers and write the gateway's file; nothing is started yet."""
         town = cls(folder, seed, root)
         for name in ENDPOINTS:
-            post = await Post.start(quiet_port(town.chance))
+            post = await Post.start(quiet_port(random.Random()))
             assert isinstance(post, Post)
             town.posts[name] = post
         town._write_file()
