@@ -353,8 +353,9 @@ class Door(asyncio.Protocol):
         elif self._front.peers:  # a former owner of the same number
             self._front.peers.pop(transport.get_extra_info("socket").fileno(), None)
         protocol = self._front.http()
-        protocol.connection_made(transport)
+        # In this order: it changes the marks of the transport, which may say at once that something waits, or waits no more.
         transport.set_protocol(protocol)
+        protocol.connection_made(transport)
         protocol.data_received(head)
 
     def _leave(self) -> asyncio.Transport:

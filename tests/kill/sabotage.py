@@ -204,7 +204,7 @@ SABOTAGES: dict[str, tuple[str, tuple[Patch, ...]]] = {
     ),
     "lanes-by-turn": (
         "events of one subject travel in whatever lane is next",
-        (Patch("core/webhook.py", "lane=subject % route.concurrency", "lane=sequence % route.concurrency"),),
+        (Patch("core/webhook.py", "subject % route.concurrency", "sequence % route.concurrency"),),
     ),
 }
 
