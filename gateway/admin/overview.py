@@ -6,21 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.admin.call import Call
-from gateway.admin.sources import Sources
 from gateway.core.webhook import timestamp
 from gateway.desk.answer import Answer
 from gateway.node import Tenant
-
-
-def health(sources: Sources) -> tuple[int, Answer]:
-    """Say that the process lives: it got as far as answering."""
-    return 200, {"ok": True}
-
-
-def readiness(sources: Sources) -> tuple[int, Answer]:
-    """Say whether new work is accepted, and why not."""
-    reasons = sources.node.why_not_ready()
-    return (503, {"ready": False, "reasons": reasons}) if reasons else (200, {"ready": True})
 
 
 async def overview(call: Call) -> Answer:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import orjson
 from aiohttp import hdrs, web
 
+from gateway import health
 from gateway.admin import live, order, overview
 from gateway.admin.call import AppCall, Call
 from gateway.admin.description import description
@@ -25,6 +26,7 @@ from gateway.admin.stream import Stream
 from gateway.core.error import RequestError
 from gateway.desk import question
 from gateway.desk.answer import Answer
+from gateway.node import Node
 
 logger = logging.getLogger("rawpush.admin")
 
@@ -88,8 +90,8 @@ class Site:
         self._reload = reload
         self._tasks: list[asyncio.Task[None]] = []
         self.app = web.Application(middlewares=[self._surround])
-        self.app.router.add_get("/healthz", self._open(overview.health))
-        self.app.router.add_get("/readyz", self._open(overview.readiness))
+        self.app.router.add_get("/healthz", self._open(health.health))
+        self.app.router.add_get("/readyz", self._open(health.readiness))
         self.app.router.add_get("/metrics", self._metrics)
         self.app.router.add_get("/v1/openapi.json", self._described)
         self.app.router.add_post("/v1/reload", self._reloaded)
@@ -161,9 +163,9 @@ class Site:
             logger.exception("a request failed", extra={"fields": {"method": request.method, "path": request.path}})
             return refused(RequestError(500, "the gateway could not answer; its log says why"))
 
-    def _open(self, handler: Callable[[Sources], tuple[int, Answer]]) -> Handler:
+    def _open(self, handler: Callable[[Node], tuple[int, Answer]]) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            return answered(*handler(self._sources))
+            return answered(*handler(self._sources.node))
 
         return answer
 

@@ -19,7 +19,8 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from gateway.api import channel, description, event, status, user
+from gateway import health
+from gateway.api import channel, description, event, user
 from gateway.api.call import Call, read_body, verified, waits_for_leave
 from gateway.api.connection import Connection, Requests
 from gateway.api.express import Express, Shortcut
@@ -90,8 +91,8 @@ SIGNED = (
 
 #: for everybody
 OPEN: Mapping[str, Callable[[Node], tuple[int, dict[str, object]]]] = {
-    "/healthz": status.health,
-    "/readyz": status.readiness,
+    "/healthz": health.health,
+    "/readyz": health.readiness,
     "/openapi.json": description.description,
 }
 
