@@ -13,9 +13,6 @@ from gateway.core.error import RequestError
 
 logger = logging.getLogger("rawpush.admin")
 
-#: seconds until trying again makes sense, for refusals that pass by themselves
-_RETRY_AFTER = {429: "1", 503: "1"}
-
 #: one line per request would say nothing that anybody reads
 _SILENT = logging.Logger("rawpush.admin.access", logging.CRITICAL)
 
@@ -28,11 +25,10 @@ def answered(status: int, answer: Any, **headers: str) -> web.Response:
 
 def refused(error: RequestError) -> web.Response:
     """Return the answer that tells what is wrong and, where it can be told, where."""
-    answer = {"error": error.sentence} | ({"where": error.where} if error.where is not None else {})
-    headers = {hdrs.RETRY_AFTER: _RETRY_AFTER[error.status]} if error.status in _RETRY_AFTER else {}
+    headers = {} if error.retry_after_s is None else {hdrs.RETRY_AFTER: str(error.retry_after_s)}
     if error.status == 401:
         headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
-    return answered(error.status, answer, **headers)
+    return answered(error.status, error.answer, **headers)
 
 
 class Connection(web.RequestHandler):

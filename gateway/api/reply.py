@@ -19,9 +19,6 @@ from gateway.core.error import RequestError
 
 logger = logging.getLogger("rawpush.api")
 
-#: seconds until trying again makes sense, for refusals that pass by themselves
-_RETRY_AFTER = {429: "1", 503: "1"}
-
 
 class Reply(web.StreamResponse):
     """A JSON object as a response, with a content type that has no charset, since some SDKs compare it exactly."""
@@ -94,12 +91,9 @@ def failure(error: Exception, method: str, path: str) -> Reply:
 
 def refuse(error: RequestError) -> Reply:
     """Return the reply that tells the client what is wrong and, where it can be told, where."""
-    answer: dict[str, object] = {"error": error.sentence}
-    if error.where is not None:
-        answer["where"] = error.where
-    if error.status in _RETRY_AFTER:
-        return Reply(error.status, answer, Retry_After=_RETRY_AFTER[error.status])
-    reply = Reply(error.status, answer)
+    if error.retry_after_s is not None:
+        return Reply(error.status, error.answer, Retry_After=str(error.retry_after_s))
+    reply = Reply(error.status, error.answer)
     if error.status in (408, 413):
         # the rest of the body is not waited for
         reply.force_close()

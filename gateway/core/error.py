@@ -45,5 +45,15 @@ class RequestError(GatewayError):
         #: the `message.rejected` reason this refusal is recorded under, if it is one
         self.reason = reason
 
+    @property
+    def answer(self) -> dict[str, object]:
+        """What the client is answered, as a JSON object."""
+        return {"error": self.sentence} if self.where is None else {"error": self.sentence, "where": self.where}
+
+    @property
+    def retry_after_s(self) -> int | None:
+        """Seconds until trying again makes sense, for refusals that pass by themselves."""
+        return 1 if self.status in (429, 503) else None
+
     def __str__(self) -> str:
         return f"{self.status}: {self.sentence}" + (f" (at {self.where})" if self.where else "")
