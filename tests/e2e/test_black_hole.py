@@ -19,8 +19,9 @@ from tests.e2e.outside import socket_to, sockets, waiting_bytes
 from tests.e2e.receiver import Receiver
 
 ROOM = "presence-room"
-#: A second of silence, a second for the answer to a ping, half of one for the farewell, and at each step a beat of a quarter.
-WITHIN_S = 3.5
+#: A second of silence, a second for the answer to a ping, half of one for the farewell, and at each step a beat of a quarter:
+#: 3.5 s. The rest is for a machine that has other things to do; the kernel by itself would take a quarter of an hour.
+WITHIN_S = 12.0
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])
@@ -87,8 +88,9 @@ async def test_who_vanishes_is_found_out_and_leaves_once(
     assert await lost["deaf"][0].closed() == 4201
     removed = [frame["data"] for frame in await witness.settle() if frame["event"] == "pusher_internal:member_removed"]
     assert sorted(removed) == [f'{{"user_id":"u-{name}"}}' for name in ("deaf", "fed", "filled", "quiet")]
-    assert receiver.kinds(user_id="u-quiet").count("channel.member_removed") == 1
     await witness.close()
     assert await gateway.stop() == 0
+    for name in ("deaf", "fed", "filled", "quiet"):
+        assert receiver.kinds(user_id=f"u-{name}").count("channel.member_removed") == 1
     assert receiver.kinds().count("connection.closed") == 6
     receiver.check_ledger()

@@ -12,15 +12,12 @@ import pytest
 from tests.e2e.client import QUERY, Client
 from tests.e2e.conftest import StartGateway
 from tests.e2e.gateway_process import KEY, GatewayProcess, app
-from tests.e2e.outside import is_read, memory_mb
+from tests.e2e.outside import descriptors, is_read, memory_mb
 
 MANY = 200
 LIMIT = 256 * 1024
 #: what may be kept of a message in the making, in times of its size: what has come, and room for it to grow
 TIMES = 1.5
-#: what need not come back: the heap has become that much larger, and is used again
-KEPT_MB = 16
-
 UPGRADE = (
     f"GET /app/{KEY}?{QUERY} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -50,20 +47,23 @@ def half() -> bytes:
 async def test_unfinished_messages_are_bounded_and_given_back(start_gateway: StartGateway, begun: Callable[[], bytes]) -> None:
     gateway = await start_gateway(app(limits={"message": "256KB"}))
     witness = await Client.connect(gateway.port)
-    connections = [upgraded(gateway) for _ in range(MANY)]
     before = memory_mb(gateway)
-    for connection in connections:
-        await asyncio.to_thread(connection.sendall, begun())
-    async with asyncio.timeout(20):
-        while not is_read(gateway):
-            await witness.settle()
-    await witness.settle()
     whole = MANY * LIMIT / 2**20
-    held = memory_mb(gateway) - before
-    for connection in connections:
-        connection.close()
-    assert 0.9 * whole < held < TIMES * whole
-    async with asyncio.timeout(20):
-        while memory_mb(gateway) - before > KEPT_MB:
-            await witness.settle()
+    # What is given back need not leave the process: the heap keeps it for the next who comes. So the second round tells.
+    for _ in range(2):
+        connections = [upgraded(gateway) for _ in range(MANY)]
+        for connection in connections:
+            await asyncio.to_thread(connection.sendall, begun())
+        async with asyncio.timeout(60):
+            while not is_read(gateway):
+                await witness.settle()
+        await witness.settle()
+        held = memory_mb(gateway) - before
+        here = descriptors(gateway)
+        for connection in connections:
+            connection.close()
+        async with asyncio.timeout(60):
+            while descriptors(gateway) > here - MANY:
+                await witness.settle()
+        assert 0.9 * whole < held < TIMES * whole
     await witness.close()
