@@ -151,6 +151,8 @@ def _own(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 def _row(action: argparse.Action) -> str:
     value = f" {action.metavar or '{' + ','.join(action.choices or ()) + '}'}" if action.nargs != 0 else ""
     value += "..." if action.nargs == "+" else ""
+    if action.nargs == "?" and action.option_strings:
+        return f"| `{_cell(', '.join(action.option_strings))} [{_cell(value.strip())}]` | {_cell(action.help or '')} |"
     shown = ", ".join(action.option_strings) + value
     return f"| `{_cell(shown.strip())}`{' (optional)' if action.nargs == '?' else ''} | {_cell(action.help or '')} |"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway import cli
-from gateway.command import doctor, finding
+from gateway.command import doctor, finding, silence
 from gateway.config import Config, OutboxSettings, Server
 
 GB = 1024**3
@@ -98,6 +98,23 @@ def test_nothing_found_can_move_the_cursor() -> None:
         assert "\r" not in line
 
 
+@pytest.mark.parametrize(
+    ("found", "state", "says"),
+    [
+        (silence.alive("gw", 120.0, 120.0), "ok", "120 s and lived on"),
+        (silence.alive("gw", 30.0, 120.0), "warning", "can last 120 s"),
+        (silence.ended("gw", 60.2, 120.0, None), "failed", "cut after 60 s"),
+        (silence.ended("gw", 60.2, 120.0, 1001), "failed", "cut after 60 s"),
+        (silence.ended("gw", 60.2, 120.0, 4200), "warning", "with 4200"),
+        (silence.deaf("gw", 120.0, 120.0), "failed", "carried nothing"),
+    ],
+)
+def test_silence(found: finding.Finding, state: str, says: str) -> None:
+    assert found.state == state
+    assert says in found.found
+    assert bool(found.remedy) == (state != "ok")
+
+
 # -- the state directory
 
 
@@ -146,3 +163,10 @@ def test_a_broken_file_is_a_finding(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert any("bogus: unknown setting" in one["found"] for one in answer["checks"])
     assert cli.main(["doctor", "-c", str(file)]) == 1
     assert "nothing was started" in capsys.readouterr().err
+
+
+def test_silence_needs_an_address(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[[apps]]\nid = "1"\nkey = "k"\nsecret = "s"\n')
+    assert cli.main(["doctor", "-c", str(file), "--idle"]) == 2
+    assert "--url" in capsys.readouterr().err

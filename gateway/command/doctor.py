@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import ssl
+import sys
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -20,6 +21,7 @@ from gateway.command import finding, option
 from gateway.command.error import Misused, Refused
 from gateway.command.finding import Finding
 from gateway.config import Config, ConfigError, load
+from gateway.core.app import App
 
 if TYPE_CHECKING:
     from gateway.command.admin import AdminClient
@@ -33,7 +35,8 @@ _ABOUT = """\
 Look a deployment over: whether the gateway runs and accepts work, how many files it may open, whether the state
 directory can be written, has room and is no network drive, whether a client gets in at the public address (--url: name,
 TLS, certificate, upgrade, first frame), whether signed requests get through there, whether the clocks agree; and what
-each endpoint answers to a webhook.test, which the gateway sends now.
+each endpoint answers to a webhook.test, which the gateway sends now. With --idle it then holds a connection to the public
+address without a word, for as long as one can be silent, and says whether something on the way cuts it.
 
 Each check ends as ok, warning or failed, with what helps; the exit code is 1 if any has failed. Run it on the gateway's
 machine, with the gateway running.
@@ -42,6 +45,7 @@ machine, with the gateway running.
 _EXAMPLES = """\
   rawpush doctor -c config.toml
   rawpush doctor -c config.toml --url wss://rt.example.com
+  rawpush doctor -c config.toml --url wss://rt.example.com --idle
   rawpush doctor -c config.toml --json | jq '.checks[] | select(.state != "ok")'
 """
 
@@ -54,6 +58,14 @@ def add_parser(commands: Any) -> None:
     option.add_config(parser)
     parser.add_argument("--app", metavar="ID", help="look at this app only; default: all webhooks, and connect as the first app")
     parser.add_argument("--url", metavar="URL", help="where clients find the gateway, such as wss://rt.example.com")
+    parser.add_argument(
+        "--idle",
+        metavar="TIME",
+        nargs="?",
+        const=0.0,
+        type=option.seconds(1, 3600),
+        help="see whether a silent connection to --url lives; for so long, such as 60s, or for [server] activity_timeout",
+    )
     parser.add_argument("--admin-url", metavar="URL", help="where the admin port is; default: where [admin] of the file says")
     option.add_json(parser, "print all findings as one JSON object")
 
@@ -72,6 +84,8 @@ def run(options: argparse.Namespace) -> int:
         return _end([Finding("file", "failed", str(problem), remedy) for problem in error.problems], options)
     if options.app is not None and options.app not in [entry.app.id for entry in config.apps]:
         raise Misused(f"the file has no app {options.app}")
+    if options.idle is not None and options.url is None:
+        raise Misused("--idle is about what stands in front of the gateway: say where that is, with --url")
     # Asked for at once, so that a mistake in an address is not found after half of the checks.
     admin = AdminClient(config.admin, options.admin_url, "--admin-url") if config.admin.enabled or options.admin_url else None
     findings = []
@@ -99,6 +113,9 @@ def _checks(config: Config, options: argparse.Namespace, admin: AdminClient | No
     yield from state_directory(config)
     yield from _ways_in(config, options)
     yield from _webhooks(config, options, admin if is_running else None)
+    # Last, because it takes minutes.
+    if options.idle is not None:
+        yield from _silence(config, options)
 
 
 def _running(admin: AdminClient | None) -> Iterator[Finding]:
@@ -171,11 +188,10 @@ def _ways_in(config: Config, options: argparse.Namespace) -> Iterator[Finding]:
     from gateway.command.client import Client
     from gateway.command.target import Target, address, normal_url
 
-    apps = [entry.app for entry in config.apps if entry.app.enabled and options.app in (None, entry.app.id)]
-    if not apps:
+    app = _app(config, options)
+    if app is None:
         yield Finding("way in", "failed", "no app is enabled", "enable one: [[apps]] enabled = true")
         return
-    app = apps[0]
     here = Target(app, address(config))
     if expects_proxy_header(config):
         found = "not dialled: connections from this machine begin with a header of the PROXY protocol"
@@ -199,6 +215,24 @@ def _ways_in(config: Config, options: argparse.Namespace) -> Iterator[Finding]:
         remedy = "the proxy must pass /apps/ and its query on unchanged, and the running gateway must have this secret"
         yield Finding("HTTP API", "failed", f"a signed request to {public.url}: {error}", remedy)
     yield dial.clock(public.url)
+
+
+def _silence(config: Config, options: argparse.Namespace) -> Iterator[Finding]:
+    from gateway.command.progress import Progress
+    from gateway.command.silence import silence
+    from gateway.command.target import Target, normal_url
+
+    app = _app(config, options)
+    if app is None:
+        return
+    progress = Progress(sys.stderr.isatty())
+    found = silence(Target(app, normal_url(options.url)), options.idle, progress.tell)
+    progress.end()
+    yield found
+
+
+def _app(config: Config, options: argparse.Namespace) -> App | None:
+    return next((entry.app for entry in config.apps if entry.app.enabled and options.app in (None, entry.app.id)), None)
 
 
 def _webhooks(config: Config, options: argparse.Namespace, admin: AdminClient | None) -> Iterator[Finding]:

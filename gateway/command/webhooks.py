@@ -16,14 +16,12 @@ import orjson
 
 from gateway.command import option, show
 from gateway.command.error import Misused, Refused
+from gateway.command.progress import Progress
 
 if TYPE_CHECKING:
     from gateway.command.client import Client
 
 DONE, FAILED = 0, 1
-
-#: seconds between two signs of life where the output is no terminal
-_LINE_EVERY_S = 5.0
 
 #: seconds until a step that was refused because the outbox is full, or the disk, is tried again, and how often
 _AGAIN_S = 2.0
@@ -206,7 +204,7 @@ def _replay(client: Client, options: argparse.Namespace) -> int:
         for number in answer.get("missing", ()):
             print(f"rawpush: there is no dead letter {number}", file=sys.stderr)
         return _print(answer, options, lambda told: [_replayed(told["replayed"], told["left_out"])])
-    progress = _Progress(sys.stderr.isatty())
+    progress = Progress(sys.stderr.isatty())
     with _Interruption() as interruption:
         replayed = left_out = 0
         while True:
@@ -326,29 +324,6 @@ class _Interruption:
         until = time.monotonic() + seconds
         while not self.came and time.monotonic() < until:
             time.sleep(0.05)
-
-
-class _Progress:
-    """A counter that stays in its line on a terminal, and a line every few seconds elsewhere; on standard error."""
-
-    def __init__(self, is_terminal: bool) -> None:
-        self._is_terminal = is_terminal
-        self._is_open = False
-        self._told_at = time.monotonic()
-
-    def tell(self, text: str) -> None:
-        if self._is_terminal:
-            sys.stderr.write(f"\r{text}\x1b[K")
-            sys.stderr.flush()
-            self._is_open = True
-        elif time.monotonic() - self._told_at >= _LINE_EVERY_S:
-            self._told_at = time.monotonic()
-            print(text, file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        if self._is_open:
-            sys.stderr.write("\r\x1b[K")
-            self._is_open = False
 
 
 # -- what is printed

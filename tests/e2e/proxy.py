@@ -50,8 +50,11 @@ class Proxy:
         self._process = process
 
     @classmethod
-    async def start(cls, kind: str, folder: Path, gateway_port: int) -> Proxy:
-        """Start nginx or Caddy (`kind`) with the documented configuration, changed where it says so, below an empty folder."""
+    async def start(cls, kind: str, folder: Path, gateway_port: int, more: Mapping[str, str] | None = None) -> Proxy:
+        """Start nginx or Caddy (`kind`) with the documented configuration, changed where it says so, below an empty folder.
+
+        `more` are further changes: what is replaced, and by what.
+        """
         port = free_port()
         _, trust = tls_contexts(folder)
         both = str(folder / "both.pem")
@@ -64,7 +67,7 @@ class Proxy:
                 "/etc/ssl/rt.example.com.pem": both,
                 "/etc/ssl/rt.example.com.key": both,
             }
-            (folder / "nginx.conf").write_text(_AROUND_NGINX.format(site=_changed(NGINX, changes)))
+            (folder / "nginx.conf").write_text(_AROUND_NGINX.format(site=_changed(NGINX, changes | dict(more or {}))))
             command = [path, "-p", f"{folder}/", "-c", "nginx.conf", "-e", "stderr"]
             # It listens before it says which limits it found.
             sign = "getrlimit"
@@ -72,7 +75,7 @@ class Proxy:
             path = absent.program("caddy", package="caddy")
             site = f"https://127.0.0.1:{port} {{\n\tbind 127.0.0.1\n\ttls {both} {both}"
             changes = {"rt.example.com {": site, " 127.0.0.1:6001": f" {gateway}"}
-            (folder / "Caddyfile").write_text(_AROUND_CADDY.format(site=_changed(CADDY, changes)))
+            (folder / "Caddyfile").write_text(_AROUND_CADDY.format(site=_changed(CADDY, changes | dict(more or {}))))
             command = [path, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
             sign = "serving initial configuration"
         process = await asyncio.create_subprocess_exec(

@@ -8,7 +8,8 @@ from pathlib import Path
 from tests.certificate import write_pair
 from tests.e2e.command import Command
 from tests.e2e.conftest import StartGateway
-from tests.e2e.gateway_process import app
+from tests.e2e.gateway_process import GatewayProcess, app
+from tests.e2e.proxy import Proxy
 from tests.e2e.receiver import Answer, Receiver
 
 Checks = dict[str, dict[str, str]]
@@ -77,3 +78,31 @@ async def test_a_gateway_that_does_not_run(start_gateway: StartGateway) -> None:
     assert "-> start it: rawpush serve" in text
     assert "failed   local address" in text
     assert "warning  webhooks" in text
+
+
+async def silence(gateway: GatewayProcess, folder: Path, cut_after: str, *idle: str) -> tuple[int, dict[str, str]]:
+    proxy = await Proxy.start("nginx", folder, gateway.port, {"proxy_read_timeout 180s;": f"proxy_read_timeout {cut_after};"})
+    try:
+        where = ("--admin-url", gateway.admin, "--url", f"wss://localhost:{proxy.port}")
+        code, checks = await doctor(gateway.config, *where, "--idle", *idle, SSL_CERT_FILE=str(folder / "both.pem"))
+    finally:
+        await proxy.stop()
+    assert checks["public address"]["state"] == "ok"
+    return code, checks["silence"]
+
+
+async def test_a_proxy_that_cuts_what_is_silent(start_gateway: StartGateway, tmp_path: Path) -> None:
+    code, found = await silence(await start_gateway(app()), tmp_path, "1s")
+    assert (code, found["state"]) == (1, "failed")
+    assert "was cut after 1 s; silence can last 120 s" in found["found"]
+    assert "proxy_read_timeout" in found["remedy"]
+
+
+async def test_a_proxy_that_bears_silence(start_gateway: StartGateway, tmp_path: Path) -> None:
+    gateway = await start_gateway(app(), server={"activity_timeout": "2s"})
+    code, found = await silence(gateway, tmp_path, "180s")
+    assert (code, found["state"]) == (0, "ok")
+    assert "was silent for 2 s and lived on" in found["found"]
+    code, found = await silence(gateway, tmp_path, "180s", "1s")
+    assert (code, found["state"]) == (0, "warning")
+    assert "silence can last 2 s" in found["found"]
