@@ -42,11 +42,10 @@ def serve(
         gateway.telemetry.note(logging.INFO, "open files", limit=files, raised_from=before if before != files else None)
         stop = asyncio.Event()
         hang_up = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # From the first instruction on, so that a signal during start-up is a shutdown too; a second one changes nothing.
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, hang_up.set)
+        # From the first instruction on, so that a signal during start-up is a shutdown too; a second one changes nothing.
+        _on(signal.SIGTERM, stop.set)
+        _on(signal.SIGINT, stop.set)
+        _on(signal.SIGHUP, hang_up.set)
         try:
             await gateway.start()
         except OSError as error:
@@ -64,7 +63,25 @@ def serve(
         await asyncio.gather(reloading, return_exceptions=True)
         return 0
 
-    return uvloop.run(run())
+    async def run_deaf_at_the_end() -> int:
+        try:
+            return await run()
+        finally:
+            # What is left is the end of the interpreter: no signal may make a failure of it.
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+
+    return uvloop.run(run_deaf_at_the_end())
+
+
+def _on(number: signal.Signals, act: Callable[[], object]) -> None:
+    """Have the running loop act when a signal comes.
+
+    Not by the loop's own means: it gives what it was told back to the system when it is closed, and the system ends a process
+    that gets a signal between that and its exit.
+    """
+    loop = asyncio.get_running_loop()
+    signal.signal(number, lambda *_: loop.call_soon_threadsafe(act))
 
 
 def configure_logging(config: Config) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import time
 
+import pytest
 from websockets.exceptions import InvalidMessage
 
 from tests.e2e.client import Backend, Client
@@ -60,6 +62,19 @@ async def test_a_second_signal_loses_nothing(start_gateway: StartGateway, connec
     assert await gateway.ended() == 0
     assert receiver.kinds().count("connection.closed") == 10
     receiver.check_ledger()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_signals_to_the_last_moment_change_nothing(start_gateway: StartGateway, number: signal.Signals) -> None:
+    gateway = await start_gateway(app(webhooks=[]), server={"drain": "0s"})
+    gateway.signal()
+    # Until the process is reaped it takes signals, and is gone then in the middle of a turn.
+    with contextlib.suppress(ProcessLookupError):
+        while gateway.is_running:
+            gateway.signal(number)
+            await asyncio.sleep(0)
+    assert await gateway.ended() == 0
+    assert any('"stopped"' in line for line in gateway.lines)
 
 
 async def test_a_receiver_that_hangs_does_not_hold_it_up(start_gateway: StartGateway, receiver: Receiver) -> None:
