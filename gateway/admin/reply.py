@@ -10,6 +10,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from gateway.core.error import RequestError
+from gateway.patience import Patience
 
 logger = logging.getLogger("rawpush.admin")
 
@@ -32,12 +33,30 @@ def refused(error: RequestError) -> web.Response:
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's protocol, with JSON also for what is not HTTP."""
+    """aiohttp's protocol, with JSON also for what is not HTTP, and an end to who does not take his answers."""
 
-    __slots__ = ()
+    __slots__ = ("_patience",)
 
     def __init__(self, server: web.Server) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), access_log=_SILENT)
+        self._patience = Patience(self._loop)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert self.transport is not None
+        self._patience.begin(self.transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._patience.ends()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._patience.waits()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._patience.goes_on()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
