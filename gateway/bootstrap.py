@@ -212,7 +212,6 @@ class Gateway:
             if self.node is None or self._recorder is None or self._entrance is None or self._stopping is not None:
                 return
             old = self.config
-            is_renewed = self._entrance.renew(config.server.tls)
             # Whatever cannot be written now could not be told to those who leave either.
             await self._recorder.committed()
             staying = {entry.app.id for entry in config.apps}
@@ -229,6 +228,8 @@ class Gateway:
             # What happened during the farewell was still due to the endpoints that are gone; nothing after this is.
             await self._recorder.committed()
             await self._abandon(gone)
+            # Last, since nothing can fail after it.
+            is_renewed = self._entrance.renew(config.server.tls)
             server = replace(old.server, tls=config.server.tls) if is_renewed else old.server
             self.config = replace(old, apps=config.apps, server=server)
             for section in self._differing(config):

@@ -68,10 +68,13 @@ class Entrance:
         return port
 
     def renew(self, tls: Tls | None) -> bool:
-        """Serve the certificate of a new configuration; False if TLS would have to be taken up or given up for that."""
-        if self._certificate is not None and tls is not None:
-            self._certificate.renew(tls.cert, tls.key)
-        return (self._certificate is None) == (tls is None)
+        """Serve the certificate of a new configuration, and tell whether that is what is served now.
+
+        It is not where TLS would have to be taken up or given up, or the pair cannot be used: the log says why then.
+        """
+        if self._certificate is None or tls is None:
+            return self._certificate is None and tls is None
+        return self._certificate.renew(tls.cert, tls.key)
 
     def stop_listening(self) -> None:
         """Close the ports at once; established connections go on."""

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from gateway.bootstrap import Gateway
-from gateway.config import Admin, AppEntry, Config, Log, Server
+from gateway.config import Admin, AppEntry, Config, Log, Server, Tls
 from gateway.core.app import App
 from gateway.core.endpoint import Endpoint
 from gateway.core.error import RequestError
 from gateway.core.publication import Publication
+from tests.certificate import anybody, serial_of, write_pair
 
 STAYS, GOES = App("1", "key-1", "s"), App("2", "key-2", "s")
 
@@ -146,6 +147,61 @@ async def test_a_reload_that_cannot_record_changes_nothing_and_the_next_one_does
         assert gateway.node.app("2") == GOES
         await publish(gateway)
         assert await due(gateway, "1/removed") == 1
+
+
+async def test_a_certificate_is_exchanged_with_all_the_rest_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def served(*apps: AppEntry, stem: str) -> Config:
+        cert, key, numbers[stem] = write_pair(tmp_path, stem)
+        config = configuration(tmp_path, *apps)
+        return replace(config, server=replace(config.server, tls=Tls(str(cert), str(key))))
+
+    numbers: dict[str, int] = {}
+    before, after = served(entry(STAYS), stem="before"), served(entry(STAYS), entry(GOES), stem="after")
+    async with running(before) as gateway:
+        assert gateway._recorder is not None
+        committed = gateway._recorder.committed
+        for good in range(3):
+            answers = [committed()] * good
+
+            def fail(answers: list[object] = answers) -> object:
+                if not answers:
+                    raise RequestError(503, "the outbox cannot be written")
+                return answers.pop()
+
+            with monkeypatch.context() as patch:
+                patch.setattr(gateway._recorder, "committed", fail)
+                with pytest.raises(RequestError):
+                    await gateway.reload(after)
+            assert await shown(gateway) == numbers["before"]
+            assert gateway.config.server == before.server
+        await gateway.reload(after)
+        assert await shown(gateway) == numbers["after"]
+        assert gateway.config.server == after.server
+
+
+async def test_a_certificate_that_was_refused_waits_for_the_next_start(tmp_path: Path) -> None:
+    cert, key, number = write_pair(tmp_path)
+    _, foreign, _ = write_pair(tmp_path, "other")
+    plain = configuration(tmp_path, entry(STAYS))
+    before = replace(plain, server=replace(plain.server, tls=Tls(str(cert), str(key))))
+    after = replace(plain, server=replace(plain.server, tls=Tls(str(cert), str(foreign))))
+    gateway = Gateway(before, load=lambda: after)
+    await gateway.start()
+    _, answer = await gateway.reloader.reload()
+    assert answer["at_next_start"] == ["server"]
+    assert gateway.config.server == before.server
+    assert await shown(gateway) == number
+    await gateway.stop()
+
+
+async def shown(gateway: Gateway) -> int:
+    """Return the number of the certificate that is served."""
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.port, ssl=anybody(), server_hostname="localhost")
+    number = serial_of(writer.get_extra_info("ssl_object"))
+    writer.transport.abort()
+    return number
 
 
 async def test_what_happens_while_an_endpoint_is_taken_leave_of_is_not_stranded(

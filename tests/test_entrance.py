@@ -78,6 +78,8 @@ async def test_a_certificate_can_be_exchanged_but_tls_not_taken_up_or_given_up(t
     assert secure.renew(Tls(str(cert), str(key)))
     assert telemetry.certificate_expires_at is not None
     assert telemetry.certificate_expires_at > before
+    # One that does not fit, and none at all: both wait, and what is served stays.
+    assert not secure.renew(Tls(str(cert), str(tmp_path / "other.key")))
     assert not secure.renew(None)
     await plain.close()
     await secure.close()
