@@ -6,12 +6,10 @@ import asyncio
 import socket
 import struct
 
-import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
-
 from tests.e2e.client import Backend, Client
 from tests.e2e.conftest import StartGateway
 from tests.e2e.gateway_process import APP_ID, GatewayProcess, app
+from tests.e2e.operator import metrics
 from tests.e2e.receiver import Receiver
 
 MANY = 10
@@ -19,17 +17,6 @@ MANY = 10
 SLOW = 3
 BACKLOG = "rawpush_webhook_backlog_events"
 GAUGES = {"rawpush_connections", "rawpush_channels", BACKLOG}
-
-
-async def scrape(gateway: GatewayProcess) -> dict[tuple[str, ...], float]:
-    headers = {"Authorization": "Bearer admin-token"}
-    async with aiohttp.ClientSession() as http, http.get(gateway.admin + "/metrics", headers=headers) as response:
-        text = await response.text()
-    return {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def gauges(read: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
@@ -58,7 +45,7 @@ async def test_gauges_are_true_whatever_happens_to_connections(start_gateway: St
         with socket.create_connection(("127.0.0.1", gateway.port)) as half:
             half.sendall(b"GET /app/demo-key?protocol=7 HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgr")
             half.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    read = gauges(await scrape(gateway))
+    read = gauges(await metrics(gateway))
     assert {name: value for name, value in read.items() if name[0] != BACKLOG} == {
         ("rawpush_connections", "3"): 1,
         ("rawpush_channels", "3"): 1,
@@ -68,7 +55,7 @@ async def test_gauges_are_true_whatever_happens_to_connections(start_gateway: St
         await client.subscribe(f"own-{number}")
         await client.join("presence-all", f"u-{number}")
     slow, closing, cut = clients[:SLOW], clients[SLOW:-MANY], clients[-MANY:]
-    read = gauges(await scrape(gateway))
+    read = gauges(await metrics(gateway))
     assert read["rawpush_connections", APP_ID] == SLOW + 2 * MANY
     assert read["rawpush_channels", APP_ID] == SLOW + 2 * MANY + 1
     for client in closing:
@@ -80,12 +67,12 @@ async def test_gauges_are_true_whatever_happens_to_connections(start_gateway: St
         await client.subscribe("flood")
         client.ws.transport.pause_reading()
     async with Backend(gateway.port) as backend, asyncio.timeout(20):
-        while (await scrape(gateway)).get(("rawpush_connections_closed_total", "slow_consumer"), 0) < SLOW:
+        while (await metrics(gateway)).get(("rawpush_connections_closed_total", "slow_consumer"), 0) < SLOW:
             for _ in range(20):
                 assert await backend.publish("flood", "much", "x" * 100_000) == 200
     await only.close()
     async with asyncio.timeout(20):
-        while gauges(read := await scrape(gateway)):
+        while gauges(read := await metrics(gateway)):
             pass
     opened = read["rawpush_connections_opened_total",]
     assert opened == SLOW + 2 * MANY + 1
