@@ -11,6 +11,7 @@ from gateway.admin.sources import Sources
 from gateway.core.app import App
 from gateway.core.auth import Parameters
 from gateway.core.error import RequestError
+from gateway.core.trace import Trace
 from gateway.desk import Desk
 from gateway.desk.question import check_names, number
 
@@ -52,6 +53,7 @@ class Call:
 
 @dataclass(slots=True)
 class AppCall(Call):
-    """One request about an app."""
+    """One request about an app; `trace` is the one it belongs to, where it says so."""
 
     app: App
+    trace: Trace | None = None

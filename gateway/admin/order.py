@@ -20,7 +20,7 @@ async def publish(call: AppCall) -> Answer:
     check_names(call.parameters, ())
     if not call.app.enabled:
         raise RequestError(403, "the app is disabled", "path")
-    recorded = call.sources.node.publish([parse_event(call.json(), call.app)])
+    recorded = call.sources.node.publish([parse_event(call.json(), call.app, call.trace)])
     if recorded is not None:
         await recorded
     return {}

@@ -24,6 +24,8 @@ from gateway.admin.scrape import Scraper
 from gateway.admin.sources import Sources
 from gateway.admin.stream import Stream
 from gateway.core.error import RequestError
+from gateway.core.trace import PARENT, STATE, Trace
+from gateway.core.trace import read as read_trace
 from gateway.desk import question
 from gateway.desk.answer import Answer
 from gateway.node import Node
@@ -181,7 +183,7 @@ class Site:
             if app is None:
                 raise RequestError(404, "there is no app with the id in the path", "path")
             name = request.match_info.get("name", "")
-            call = AppCall(self._sources, _parameters(request), await _body(request), name, app)
+            call = AppCall(self._sources, _parameters(request), await _body(request), name, app, _trace(request))
             return answered(200, await handler(call))
 
         return answer
@@ -239,6 +241,11 @@ def _parameters(request: web.Request) -> dict[str, list[str]]:
     for name, value in request.query.items():
         found.setdefault(name, []).append(value)
     return found
+
+
+def _trace(request: web.Request) -> Trace | None:
+    parents = request.headers.getall(PARENT, ())
+    return read_trace(list(parents), list(request.headers.getall(STATE, ()))) if parents else None
 
 
 async def _body(request: web.Request) -> bytes:

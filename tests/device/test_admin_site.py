@@ -258,6 +258,16 @@ async def test_publish(served: Served) -> None:
     assert (refused.status, refused.json["where"]) == (400, "channel")
 
 
+async def test_a_publish_hands_its_trace_on(served: Served) -> None:
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    event = {"name": "created", "channels": ["orders"], "data": "x"}
+    for headers in ({"traceparent": parent, "tracestate": "a=1"}, {"traceparent": "nonsense"}):
+        assert (await served.post(f"{APP}/events", event, **headers)).status == 200
+    claims = [await served.house.outbox.claim("740213/backend", lane, 9) for lane in range(8)]
+    told = [orjson.loads(one.envelope)["metadata"] for claim in claims if claim is not None for one in claim.deliveries]
+    assert [(one.get("traceparent"), one.get("tracestate")) for one in told] == [(parent, "a=1"), (None, None)]
+
+
 @pytest.mark.parametrize(("body", "code"), [(None, 4009), ({}, 4009), ({"reconnect": False}, 4009), ({"reconnect": True}, 4200)])
 async def test_terminate(served: Served, body: object, code: int) -> None:
     live, connection = served.house.connect()

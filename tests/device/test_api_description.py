@@ -24,6 +24,7 @@ from gateway.core.delivery import Outcome, Stage, State
 from gateway.core.error import RequestError
 from gateway.core.format import FORMATS
 from gateway.core.span import CATALOGUE
+from gateway.core.trace import PARENT, STATE
 from tests import contract
 from tests.desk_kit import REFUSED_500, DeskKit, endpoint
 from tests.device.served import APP, OTHER, Line, Served, serve
@@ -146,6 +147,13 @@ def test_every_route_is_described_and_every_description_is_of_a_route() -> None:
 def test_what_a_path_names_is_described(operation: tuple[str, str]) -> None:
     named = {one["name"] for one in contract.parameters(operation) if one["in"] == "path"}
     assert named == set(re.findall(r"{(\w+)}", operation[1]))
+
+
+def test_what_publishes_takes_the_headers_of_a_trace() -> None:
+    publishing = {"/".join(segment or "*" for segment in route.path) for route in site.SIGNED if route.publishes}
+    for operation in OPERATIONS:
+        taken = {one["name"] for one in contract.parameters(operation) if one["in"] == "header"}
+        assert taken == ({PARENT, STATE} if re.sub(r"{\w+}", "*", operation[1])[1:] in publishing else set())
 
 
 # -- parameters and bodies
