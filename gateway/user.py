@@ -3,10 +3,9 @@
 Theory of operation
 -------------------
 A connection that signs in enters the channel `#server-to-user-ID` like any other: the hub then finds the user's connections
-for a fan-out, and the tracker says, for the whole cluster, when he comes online and when he is gone. Such news goes to the
-other nodes as a publication to `#user-status-ID`, which a node subscribes to while somebody on it watches the user. The news
-only says that something has changed; what is true the tracker is asked, so that news which crosses on its way does no harm.
-Neither channel can be subscribed to by clients or is told of in webhooks.
+for a fan-out, and the tracker says when he comes online and when he is gone. That something has changed only makes the node
+ask: what is true the tracker is asked, so that answers which cross on their way do no harm. The channel can neither be
+subscribed to by clients nor is it told of in webhooks.
 
 What is due is looked at with every tick, so a user who comes and goes all the time costs one frame a tick to his watchers;
 only a newcomer who wants to know of him is not kept waiting.
@@ -21,18 +20,13 @@ from gateway.core import frame
 from gateway.core.effect import SignIn
 from gateway.core.error import Code
 from gateway.core.lifecycle import Instant
-from gateway.core.publication import USER_CHANNEL, Publication
+from gateway.core.publication import USER_CHANNEL
 from gateway.core.roster import Diff
 from gateway.core.user import User
 from gateway.ports import Broker, Clock, Tracker
 from gateway.recorder import Recorder
 from gateway.sweep import Sweep
 from gateway.tenant import Live, Tenant
-
-#: what nodes tell each other about users; nobody else can publish to the first, or publish the second
-_STATUS_CHANNEL = "#user-status-"
-_CHANGED = "pusher_internal:user_changed"
-_TERMINATE = "pusher_internal:user_terminated"
 
 #: Connections sent away in one tick: twenty ticks a second make it some thousands, while one takes a few milliseconds.
 _MOST_PER_TICK = 200
@@ -98,20 +92,20 @@ class Users:
             if tenant.lifecycle.wanted:
                 self._recorder.record(tenant.lifecycle.signed_in(live.socket_id, user.id, self._now()))
             if wish.before is not None:
-                self._unwatch(live, wish.before)
+                tenant.watchlists.unwatch(live.socket_id, wish.before.watchlist)
         if diff.occupied:
-            self._changed(tenant, user.id)
+            self._look(tenant, user.id)
         if tenant.lives.get(live.socket_id) is live:
             self._watch(live, user)
 
     def _leave(self, live: Live, user: User) -> None:
-        self._unwatch(live, user)
+        live.tenant.watchlists.unwatch(live.socket_id, user.watchlist)
         channel = USER_CHANNEL + user.id
         self._tracker.leave(live.tenant.app.id, channel, live.socket_id, lambda diff: self._left(live.tenant, user, diff))
 
     def _left(self, tenant: Tenant, user: User, diff: Diff) -> None:
         if diff.vacated:
-            self._changed(tenant, user.id)
+            self._look(tenant, user.id)
 
     # -- watchlists ------------------------------------------------------------------------------------------------
 
@@ -122,9 +116,7 @@ class Users:
         # What is told with the next tick is true already: the newcomer must not be told the opposite, nor the same twice.
         for user_id in user.watchlist:
             self._tell(tenant, user_id)
-        fresh, unknown = tenant.watchlists.watch(live.socket_id, live.connection, user.watchlist)
-        for user_id in fresh:
-            self._broker.subscribe(tenant.app.id, _STATUS_CHANNEL + user_id)
+        unknown = tenant.watchlists.watch(live.socket_id, live.connection, user.watchlist)
         channels = [USER_CHANNEL + user_id for user_id in unknown]
         self._tracker.occupied(tenant.app.id, channels, lambda occupied: self._known(live, user, unknown, occupied))
 
@@ -134,17 +126,8 @@ class Users:
         if live.session.user is user and tenant.lives.get(live.socket_id) is live:
             live.connection.offer(frame.wire(frame.watchlist_events(*tenant.watchlists.state(user.watchlist))))
 
-    def _unwatch(self, live: Live, user: User) -> None:
-        tenant = live.tenant
-        for user_id in tenant.watchlists.unwatch(live.socket_id, user.watchlist):
-            self._broker.unsubscribe(tenant.app.id, _STATUS_CHANNEL + user_id)
-
-    def _changed(self, tenant: Tenant, user_id: str) -> None:
-        """The user has come or gone: let all who may have watchers look."""
-        self._broker.publish(Publication(tenant.app.id, _CHANGED, (_STATUS_CHANNEL + user_id,), ""))
-        self._look(tenant, user_id)
-
     def _look(self, tenant: Tenant, user_id: str) -> None:
+        """The user has come or gone: ask for the truth if anybody wants to know."""
         if tenant.watchlists.is_watched(user_id):
             channel = USER_CHANNEL + user_id
             self._tracker.occupied(tenant.app.id, [channel], lambda occupied: self._observe(tenant, [user_id], occupied))
@@ -162,28 +145,14 @@ class Users:
             for watcher in watchers.values():
                 watcher.offer(data)
 
-    # -- what the API, other nodes and the clock say ---------------------------------------------------------------
+    # -- what the API and the clock say ----------------------------------------------------------------------------
 
     def terminate(self, app_id: str, user_id: str) -> None:
-        """Close every connection that is signed in as the user, on all nodes; those that come later are not concerned."""
+        """Close every connection that is signed in as the user; those that come later are not concerned."""
         tenant = self._tenants.get(app_id)
         if tenant is not None:
-            self._broker.publish(Publication(app_id, _TERMINATE, (USER_CHANNEL + user_id,), ""))
-            self._terminate(tenant, USER_CHANNEL + user_id)
-
-    def hear(self, publication: Publication) -> bool:
-        """Take what another node says about a user; tell whether it was that, and not something for subscribers.
-
-        To be asked first about every publication that the broker brings.
-        """
-        if publication.event not in (_CHANGED, _TERMINATE):
-            return False
-        tenant, channel = self._tenants.get(publication.app_id), publication.channels[0]
-        if tenant is not None and publication.event == _CHANGED:
-            self._look(tenant, channel.removeprefix(_STATUS_CHANNEL))
-        elif tenant is not None:
-            self._terminate(tenant, channel)
-        return True
+            for socket_id in list(tenant.hub.subscribers(USER_CHANNEL + user_id)):
+                self._kick(tenant.lives[socket_id], Code.UNAUTHORISED, "the app ended this user's connections", "terminated")
 
     def tick(self) -> None:
         """Send away whose time is over, and have watchers told what is due."""
@@ -209,10 +178,6 @@ class Users:
         sentence = f"neither signed in nor subscribed to a private or presence channel within {wait_s:g} seconds"
         for socket_id in tenant.probation.due(now, wait_s, _MOST_PER_TICK):
             self._kick(tenant.lives[socket_id], Code.UNAUTHORISED, sentence, "unauthorised")
-
-    def _terminate(self, tenant: Tenant, channel: str) -> None:
-        for socket_id in list(tenant.hub.subscribers(channel)):
-            self._kick(tenant.lives[socket_id], Code.UNAUTHORISED, "the app ended this user's connections", "terminated")
 
     def _now(self) -> Instant:
         return Instant(self._clock.monotonic(), self._clock.epoch_ms())

@@ -1,4 +1,4 @@
-"""Users on a node, over the real core and recorder; and on two nodes whose broker is a list that a test empties."""
+"""Users on a node, over the real core and recorder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import hmac
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
 
 import orjson
 import pytest
@@ -385,105 +384,6 @@ async def test_a_crowd_is_sent_away_in_pieces() -> None:
             house.node.tick()
             counts.append(sum(connection.closed is not None for connection in crowd))
         assert counts == [200, 400, 450]
-
-
-# -- two nodes
-
-
-class Wire:
-    """Carries publications between nodes when it is told to; `left` holds what is on its way."""
-
-    def __init__(self) -> None:
-        self.nodes: list[House] = []
-        self.wanted: dict[int, set[str]] = {}
-        self.left: list[tuple[int, Publication]] = []
-
-    def broker(self, number: int) -> Any:
-        wire = self
-
-        class OneBroker:
-            def publish(self, publication: Publication) -> None:
-                wire.left.append((number, publication))
-
-            def subscribe(self, app_id: str, channel: str) -> None:
-                wire.wanted.setdefault(number, set()).add(channel)
-
-            def unsubscribe(self, app_id: str, channel: str) -> None:
-                wire.wanted[number].remove(channel)
-
-        return OneBroker()
-
-    def carry(self, backwards: bool = False) -> None:
-        left, self.left = self.left, []
-        for origin, publication in reversed(left) if backwards else left:
-            for number, node in enumerate(self.nodes):
-                if number != origin and self.wanted.get(number, set()) & set(publication.channels):
-                    node.node.users.hear(publication) or node.node._deliver(node.node._tenants["1001"], publication)
-
-
-@pytest.fixture
-async def pair(house: House) -> AsyncIterator[tuple[House, House, Wire]]:
-    """Two nodes with one tracker, and a wire between them."""
-    async for other in furnished():
-        wire = Wire()
-        wire.nodes = [house, other]
-        for number, node in enumerate(wire.nodes):
-            node.node._broker = node.node.users._broker = wire.broker(number)
-        other.node.tracker = other.node.users._tracker = house.node.tracker
-        # socket ids are unique across nodes
-        other.node._chance = iter(range(10**6, 2 * 10**6)).__next__
-        yield house, other, wire
-
-
-async def test_coming_and_going_is_heard_of_on_the_other_node(pair: tuple[House, House, Wire]) -> None:
-    here, there, wire = pair
-    watcher = watching(here, "ada")
-    first, _ = signed_in(there)
-    second, _ = signed_in(here)
-    wire.carry()
-    tick(here)
-    assert news(watcher) == [("online", ["ada"])]
-    leave(there, first)
-    wire.carry()
-    tick(here)
-    assert news(watcher) == [], "she is still here"
-    leave(here, second)
-    tick(here)
-    assert news(watcher) == [("offline", ["ada"])]
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-async def test_news_that_crosses_on_its_way_does_no_harm(pair: tuple[House, House, Wire], backwards: bool) -> None:
-    here, there, wire = pair
-    watcher = watching(here, "ada")
-    wire.carry()
-    leave(there, signed_in(there)[0])
-    signed_in(there)
-    wire.carry(backwards)
-    tick(here)
-    assert news(watcher) == [("online", ["ada"])]
-
-
-async def test_who_is_on_the_other_node_is_reached_and_sent_away(pair: tuple[House, House, Wire]) -> None:
-    here, there, wire = pair
-    live, connection = signed_in(there)
-    _, other = signed_in(there, "bob")
-    here.node.publish([Publication("1001", "note", ("#server-to-user-ada",), "1")])
-    wire.carry()
-    assert [frame["event"] for frame in connection.frames()] == ["note"]
-    here.node.users.terminate("1001", "ada")
-    wire.carry()
-    assert connection.closed is not None
-    assert connection.closed[0] == 4009
-    assert other.closed is None
-    leave(there, live)
-    assert wire.wanted[1] == {"#server-to-user-bob"}
-
-
-async def test_news_of_an_app_that_is_no_more_is_dropped(house: House) -> None:
-    for event in ("pusher_internal:user_changed", "pusher_internal:user_terminated"):
-        assert house.node.users.hear(Publication("9009", event, ("#user-status-ada",), ""))
-    assert not house.node.users.hear(Publication("1001", "e", ("orders",), ""))
 
 
 async def test_users_of_two_apps_do_not_meet() -> None:

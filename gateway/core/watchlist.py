@@ -7,7 +7,7 @@ The laws of this file
    told at most one change for each look at what is due, and a departure at most once in its linger.
 3. What nobody watches is not kept, and the work for a user is that for his own watchers.
 
-Who is online is for the whole cluster to say; here it only arrives, through `observe`. Times are monotonic seconds.
+Who is online is for the tracker to say; here it only arrives, through `observe`. Times are monotonic seconds.
 """
 
 from __future__ import annotations
@@ -47,32 +47,27 @@ class Watchlists(Generic[S]):
         self._queue: list[tuple[float, int, _Watched[S]]] = []
         self._number = 0
 
-    def watch(self, socket_id: str, watcher: S, user_ids: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Let the watcher be told of these users; return those nobody had watched, and those whose state is not known.
+    def watch(self, socket_id: str, watcher: S, user_ids: Iterable[str]) -> list[str]:
+        """Let the watcher be told of these users, and return those whose state is not known.
 
         The caller must `observe` the latter, and then tell the watcher the `state` of all. Watching twice is watching once.
         """
-        fresh: list[str] = []
         unknown: list[str] = []
         for user_id in user_ids:
             watched = self._watched.get(user_id)
             if watched is None:
                 watched = self._watched[user_id] = _Watched(user_id)
-                fresh.append(user_id)
             if watched.told is None:
                 unknown.append(user_id)
             watched.watchers[socket_id] = watcher
-        return fresh, unknown
+        return unknown
 
-    def unwatch(self, socket_id: str, user_ids: Iterable[str]) -> list[str]:
-        """Let the watcher be told of these users no more; return those whom nobody watches now."""
-        forgotten: list[str] = []
+    def unwatch(self, socket_id: str, user_ids: Iterable[str]) -> None:
+        """Let the watcher be told of these users no more."""
         for user_id in user_ids:
             watched = self._watched.get(user_id)
             if watched is not None and watched.watchers.pop(socket_id, None) is not None and not watched.watchers:
                 del self._watched[user_id]
-                forgotten.append(user_id)
-        return forgotten
 
     def is_watched(self, user_id: str) -> bool:
         """Tell whether anybody wants to hear of the user."""
