@@ -27,6 +27,7 @@ def named(text: str) -> dict[str, str]:
 QUERY = named(read("query.sql"))
 SCHEMA = read("schema.sql")
 SCHEMA_2 = read("schema_2.sql")
+SCHEMA_3 = read("schema_3.sql")
 
 #: what the writing of a group consists of, in this order
 STEPS = (

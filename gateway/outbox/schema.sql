@@ -10,7 +10,7 @@ CREATE TABLE event (
     app        TEXT NOT NULL,
     kind       TEXT NOT NULL,
     at_ms      INTEGER NOT NULL,
-    entry      TEXT NOT NULL,              -- [subject, channel, name, data], perhaps [traceparent, tracestate]
+    entry      TEXT NOT NULL,              -- [subject, channel, name, data]
     deliveries TEXT                        -- [key of each delivery it caused, ...]; NULL: none
 ) STRICT;
 CREATE INDEX event_by_app ON event (app, no);

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.core.error import GatewayError
-from gateway.outbox.query import INBOX, SCHEMA, SCHEMA_2
+from gateway.outbox.query import INBOX, SCHEMA, SCHEMA_2, SCHEMA_3
 
 #: "RawP" in the file's header: tells our files from other SQLite databases
 APPLICATION_ID = 0x52617750
 
-#: script number n brings the store from version n to n + 1; released ones are never edited
-MIGRATIONS: tuple[str, ...] = (SCHEMA, SCHEMA_2)
+#: Script number n brings the store from version n to n + 1; released ones are never edited. What the columns hold counts as
+#: much as which there are: another form of it, however slight, is another version, or older gateways would misread it.
+MIGRATIONS: tuple[str, ...] = (SCHEMA, SCHEMA_2, SCHEMA_3)
 
 #: `STRICT` came with SQLite 3.37, `->>` with 3.38
 OLDEST_SQLITE = (3, 38, 0)

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gateway.core.delivery import Claim, Delivery
-from gateway.core.lifecycle import Span
+from gateway.core.delivery import Claim, Delivery, State
+from gateway.core.lifecycle import Span, SpanOpened
+from gateway.core.trace import Trace
 from gateway.outbox import store
 from gateway.outbox.sqlite import SqliteOutbox
 from gateway.ports import Backlog, Commit
-from tests.conformance.outbox_suite import ENDPOINT, due, event
+from tests.conformance.outbox_suite import ENDPOINT, due, event, settled, span
 from tests.device.outbox_store import left_by_version_1, make, rows
 
 
@@ -98,7 +100,10 @@ async def test_a_later_schema_is_refused(path: Path) -> None:
     await outbox.close()
     version = len(store.MIGRATIONS)
     rows(path, f"PRAGMA user_version = {version + 1}")
-    assert f"schema {version + 1}, this one knows {version}" in await _refusal(make(path), path)
+    told = await _refusal(make(path), path)
+    assert f"later version of the gateway (schema {version + 1}, this one knows {version})" in told
+    assert told.endswith("run that version, or give this one a state directory of its own")
+    assert rows(path, "PRAGMA user_version") == [(version + 1,)]
 
 
 async def test_only_the_owner_may_read_it(outbox: SqliteOutbox, path: Path) -> None:
@@ -125,6 +130,52 @@ async def test_a_store_of_version_1_goes_on(path: Path) -> None:
     assert letter.settlement.outcome is not None
     assert (letter.delivery.event_id, letter.settlement.reason, letter.settlement.outcome.body) == ("evt_000000", "gone", b"\xff")
     await outbox.close()
+
+
+async def test_what_is_written_is_of_this_version(path: Path) -> None:
+    """Whoever changes a form below must add a version: a gateway that does not know the form would misread it."""
+    outbox = make(path)
+    await outbox.open()
+    parent = f"00-{'a' * 32}-{'b' * 16}-01"
+    traced = replace(event(1), trace=Trace(parent, "x=y"))
+    await outbox.append(Commit((traced, event(2), SpanOpened(span("k"))), (due(1, text="x"), due(2))))
+    claim = await outbox.claim(ENDPOINT, 0, 1)
+    assert claim is not None
+    await outbox.settle(settled(claim, State.DEAD, reason="gone"))
+    await outbox.close()
+    assert len(store.MIGRATIONS) == 3
+    assert rows(path, "SELECT entry, deliveries FROM event ORDER BY no") == [
+        (
+            '["1001/channel/room-1","room-1","a\\u0000b",{"channel":"room-1","data":"a \\"text\\"\\u0000 é"},'
+            f'["{parent}","x=y"]]',
+            "[1099511627777]",
+        ),
+        (
+            '["1001/channel/room-2","room-2","a\\u0000b",{"channel":"room-2","data":"a \\"text\\"\\u0000 é"}]',
+            "[1099511627778]",
+        ),
+    ]
+    assert rows(path, "SELECT app, kind, key, entry FROM span") == [
+        (
+            "1001",
+            "connection",
+            '["k"]',
+            '["spn_k",1700000000123,{"ip":"::1","n":3,"x":1.5,"no":null,"yes":true,"list":["é",{}]}]',
+        )
+    ]
+    written = (
+        '["req_evt_000001",1,1,1,1,1700000100001,1700000100001,"dead",0,"gone",["answered",12.5,500,30.0,"ÿ\\u0000 oops",""]]'
+    )
+    assert rows(path, "SELECT settlement FROM attempt UNION SELECT settlement FROM dead_request") == [(written,)]
+    assert rows(path, "SELECT envelope FROM dead_letter") == [(b'{"id":"evt_000001","data":{"text":"x", "n":1.0}}',)]
+
+
+async def test_a_gateway_that_knows_no_traces_refuses_a_store_that_may_hold_some(path: Path) -> None:
+    outbox = make(path)
+    await outbox.open()
+    await outbox.close()
+    with pytest.raises(store.StoreUnusable, match="schema 3, this one knows 2"):
+        store.prepare(path, store.MIGRATIONS[:2])
 
 
 async def test_migrations_run_once_each_and_whole_or_not_at_all(path: Path) -> None:

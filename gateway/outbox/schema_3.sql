@@ -1,0 +1,2 @@
+-- Version 3 of the store: `event.entry` may have a fifth member, [traceparent, tracestate]. No table is another than before, but
+-- who expects four members must not open a store that holds five.
