@@ -134,6 +134,7 @@ class Gateway:
             ids=ids,
             clock=self._clock,
             telemetry=self.telemetry,
+            user_agent=USER_AGENT,
         )
         self.node = Node(
             apps=[entry.app for entry in config.apps],

@@ -82,6 +82,7 @@ class DeskKit:
             ids=self.ids,
             clock=self.clock,
             telemetry=Telemetry(),
+            user_agent="RawPush/test",
         )
 
     def configure(self, *endpoints: Endpoint) -> None:

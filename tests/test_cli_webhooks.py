@@ -158,7 +158,16 @@ def test_list_lines_up_its_columns(rawpush: Rawpush, gateway: PlayedGateway) -> 
 
 def test_json_is_the_answer_as_it_came(rawpush: Rawpush, gateway: PlayedGateway) -> None:
     events = ["events", "--after", "5"]
-    for arguments in (["list"], ["deliveries", "b"], ["dead", "b"], ["why", "evt_1"], events, ["snapshot"], ["enable", "b"]):
+    for arguments in (
+        ["list"],
+        ["deliveries", "b"],
+        ["request", "b", "7"],
+        ["dead", "b"],
+        ["why", "evt_1"],
+        events,
+        ["snapshot"],
+        ["enable", "b"],
+    ):
         gateway.answer = lambda asked: {"events": [], "cursor": 5, "forgotten": 0, "text": "é\x1b"}
         code, out, _ = rawpush("webhooks", *arguments, "--json")
         assert code == 0
@@ -171,6 +180,7 @@ def test_parameters_go_into_the_query(rawpush: Rawpush, gateway: PlayedGateway) 
     assert rawpush("webhooks", "deliveries", "a/b ü", "--before", "9", "--limit", "5")[1].endswith("more: --before 4\n")
     rawpush("webhooks", "dead", "b", "--event", "channel.*", "--channel", "room + co=*", "--from", "2026-01-25T10:00:00+01:00")
     rawpush("webhooks", "events", "--after", "latest", "--event", "client_event")
+    rawpush("webhooks", "request", "b", "1042", "--json")
     assert [(method, decode_text(path), parameters) for method, path, parameters, _ in gateway.asked] == [
         ("GET", "webhooks/endpoints/a/b ü/deliveries", {"before": "9", "limit": "5"}),
         (
@@ -179,6 +189,7 @@ def test_parameters_go_into_the_query(rawpush: Rawpush, gateway: PlayedGateway) 
             {"limit": "100", "event": "channel.*", "channel": "room + co=*", "from": "2026-01-25T10:00:00+01:00"},
         ),
         ("GET", "webhooks/events", {"after": "latest", "limit": "100", "event": "client_event"}),
+        ("GET", "webhooks/endpoints/b/request", {"number": "1042"}),
     ]
     assert unquote(gateway.asked[0][1]) != gateway.asked[0][1]
 
@@ -196,6 +207,8 @@ def test_what_others_have_written_cannot_move_the_cursor(rawpush: Rawpush, gatew
     answers: dict[tuple[str, ...], Any] = {
         ("events",): {"events": [event], "cursor": 1, "forgotten": 0},
         ("deliveries", "b"): {"deliveries": [made]},
+        ("request", "b", "1"): made | {"request": {"method": "POST", "url": evil, "headers": {"X-A": evil}, "body": evil}},
+        ("request", "b", "2"): made | {"request": {"unknown": evil}},
         ("dead", "b"): {"dead_letters": [letter]},
         ("why", "e"): {
             "event": event,

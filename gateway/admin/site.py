@@ -57,6 +57,7 @@ OF_APP: tuple[tuple[str, str, Callable[[AppCall], Awaitable[Answer]]], ...] = (
     ("GET", "/webhooks/events/{name}", question.why),
     ("GET", "/webhooks/endpoints", question.endpoints),
     ("GET", "/webhooks/endpoints/{name}/deliveries", question.deliveries),
+    ("GET", "/webhooks/endpoints/{name}/request", question.request),
     ("GET", "/webhooks/endpoints/{name}/dead_letters", question.dead_letters),
     ("POST", "/webhooks/endpoints/{name}/test", question.test),
     ("POST", "/webhooks/endpoints/{name}/enable", question.enable),

@@ -83,6 +83,7 @@ SIGNED = (
     Route("GET", ("apps", "", "webhooks", "events", ""), webhook.why),
     Route("GET", ("apps", "", "webhooks", "endpoints"), webhook.endpoints),
     Route("GET", ("apps", "", "webhooks", "endpoints", "", "deliveries"), webhook.deliveries),
+    Route("GET", ("apps", "", "webhooks", "endpoints", "", "request"), webhook.request),
     Route("GET", ("apps", "", "webhooks", "endpoints", "", "dead_letters"), webhook.dead_letters),
     Route("POST", ("apps", "", "webhooks", "endpoints", "", "test"), webhook.test, waits=True),
     Route("POST", ("apps", "", "webhooks", "endpoints", "", "enable"), webhook.enable),

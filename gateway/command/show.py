@@ -85,6 +85,7 @@ def deliveries(answer: Answer) -> Iterator[str]:
     """One line for each attempt, newest first."""
     rows = [
         [
+            one["number"],
             one["at"],
             one["request_id"],
             one["events"],
@@ -95,9 +96,26 @@ def deliveries(answer: Answer) -> Iterator[str]:
         ]
         for one in answer["deliveries"]
     ]
-    yield from table(("AT", "REQUEST", "EVENTS", "ATTEMPT", "STATE", "ANSWER", "THEN"), rows)
+    yield from table(("NUMBER", "AT", "REQUEST", "EVENTS", "ATTEMPT", "STATE", "ANSWER", "THEN"), rows)
     if "before" in answer:
         yield f"more: --before {answer['before']}"
+
+
+def request(answer: Answer) -> Iterator[str]:
+    """What an attempt sent, as HTTP has it, and what came back."""
+    sent = answer["request"]
+    if "unknown" in sent:
+        yield f"not known: {text(sent['unknown'])}"
+    else:
+        yield f"{sent['method']} {whole_text(sent['url'])}"
+        for name, value in sent["headers"].items():
+            yield f"{whole_text(name)}: {whole_text(value)}"
+        yield ""
+        yield whole_text(sent["body"])
+    yield ""
+    yield f"attempt {answer['attempt']} at {text(answer['at'])}: {came_back(answer)}"
+    if answer.get("body"):
+        yield f"it said: {text(answer['body'])}"
 
 
 def dead_letters(answer: Answer) -> Iterator[str]:
@@ -136,7 +154,7 @@ def why(answer: Answer) -> Iterator[str]:
             yield f"  {what}, lane {delivery['lane']}: {text(delivery['state'])}"
             for made in delivery["attempts"]:
                 then = made.get("next_attempt_at") or made.get("reason")
-                said = f"    {text(made['at'])}  attempt {made['attempt']}: {text(came_back(made))}"
+                said = f"    {text(made['at'])}  attempt {made['attempt']} (number {made['number']}): {text(came_back(made))}"
                 yield f"{said}, then {text(then)}" if then else said
 
 

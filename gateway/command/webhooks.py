@@ -36,6 +36,7 @@ _EXAMPLES = """\
   rawpush webhooks list -c config.toml
   rawpush webhooks test -c config.toml backend
   rawpush webhooks why -c config.toml evt_01hq3y8kc0v7
+  rawpush webhooks request -c config.toml backend 1042
   rawpush webhooks replay -c config.toml backend --dead
 """
 
@@ -74,13 +75,17 @@ def add_parser(commands: Any) -> None:
     named = [
         verb("test", _test, "send one webhook.test now, and show what the endpoint says", " backend"),
         verb("deliveries", _deliveries, "the delivery log of an endpoint, newest first", " backend --limit 20"),
+        verb("request", _request, "what an attempt of the delivery log sent: headers and body", " backend 1042"),
         verb("dead", _dead, "the dead letters of an endpoint, oldest first", " backend --channel 'presence-*'"),
         verb("replay", _replay, "send webhooks again", " backend --dead --from 2026-01-25T10:00:00Z", _REPLAY),
         verb("enable", _enable, "let an endpoint that answered 410 have webhooks again", " backend"),
     ]
     for one in named:
         one.add_argument("name", metavar="ENDPOINT", help="its name in the file")
-    _, log, dead, replay, _ = named
+    _, log, request, dead, replay, _ = named
+    request.add_argument(
+        "number", metavar="NUMBER", nargs="?", type=option.whole(0, 10**18 - 1), help="in the delivery log; default: the newest"
+    )
     log.add_argument("--before", type=int, metavar="N", help="go on from an earlier page")
     _add_limit(log)
     dead.add_argument("--after", type=int, metavar="N", help="go on from an earlier page")
@@ -142,6 +147,10 @@ def _enable(client: Client, options: argparse.Namespace) -> int:
 def _deliveries(client: Client, options: argparse.Namespace) -> int:
     path = f"{_endpoint(options)}/deliveries"
     return _print(client.get(path, before=options.before, limit=options.limit), options, show.deliveries)
+
+
+def _request(client: Client, options: argparse.Namespace) -> int:
+    return _print(client.get(f"{_endpoint(options)}/request", number=options.number), options, show.request)
 
 
 def _dead(client: Client, options: argparse.Namespace) -> int:

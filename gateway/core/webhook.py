@@ -21,6 +21,9 @@ from gateway.core.signing import VERSION
 from gateway.core.span import LifecycleEvent
 from gateway.core.trace import told
 
+#: what the id of a webhook begins with that may carry several events
+BATCH = "whb_"
+
 _EPOCH = datetime(1970, 1, 1)
 
 
@@ -188,7 +191,7 @@ def request(endpoint: Endpoint, deliveries: Sequence[Delivery], at_ms: int | Non
         if first.lane == REPLAY_LANE:
             # that lane counts by itself, so a live batch may have had the same bounds and other events between them
             identity += b"\nreplay"
-        id_ = f"whb_{hashlib.sha256(identity).hexdigest()[:32]}"
+        id_ = f"{BATCH}{hashlib.sha256(identity).hexdigest()[:32]}"
     elif len(deliveries) > 1:
         raise ValueError(f"format {endpoint.format} carries one event a webhook")
     else:

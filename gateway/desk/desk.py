@@ -22,6 +22,7 @@ from gateway.desk.answer import Answer
 from gateway.desk.feed import Feed
 from gateway.desk.replay import MOST_EXAMINED, Replay, Replayed
 from gateway.desk.selection import Selection
+from gateway.desk.sent import Sent
 from gateway.desk.timeline import timeline
 from gateway.ports import Clock, Ledger, Outbox
 from gateway.telemetry import Telemetry
@@ -85,7 +86,9 @@ class Desk:
         ids: Ids,
         clock: Clock,
         telemetry: Telemetry,
+        user_agent: str,
     ) -> None:
+        """`user_agent` is what the deliverer calls itself."""
         self._outbox = outbox
         self._ledger = ledger
         self._router = router
@@ -95,6 +98,7 @@ class Desk:
         self._telemetry = telemetry
         self._feed = Feed(ledger)
         self._replay = Replay(outbox=outbox, ledger=ledger, router=router, wake=deliverer.wake)
+        self._sent = Sent(ledger=ledger, router=router, user_agent=user_agent)
         self._testing: set[str] = set()
         #: told of the same records as `announce`; None: nobody watches
         self.listener: Callable[[Sequence[Record]], None] | None = None
@@ -190,7 +194,13 @@ class Desk:
                     told["left_out_by"] = setting
             else:
                 told["removed"] = True
-            endpoints.append(told | {"deliveries": [answer.trace(trace) for trace in traces if trace.endpoint == key]})
+            now_ms = self._clock.epoch_ms()
+            told["deliveries"] = [
+                answer.trace(trace) | {"request": await self._sent.of(found.event, trace, now_ms)}
+                for trace in traces
+                if trace.endpoint == key
+            ]
+            endpoints.append(told)
         return {"event": answer.entry(found), "endpoints": endpoints}
 
     async def timeline(
@@ -208,6 +218,16 @@ class Desk:
         if len(attempts) == limit:
             told["before"] = attempts[-1].number
         return told
+
+    async def request(self, app_id: str, name: str, number: int | None) -> Answer:
+        """Answer an attempt of the delivery log (None: the newest) with what it sent; see `sent`."""
+        key = self._key(app_id, name)
+        attempts = await self._ledger.attempts(key, before=None if number is None else number + 1, limit=1)
+        if not attempts or number not in (None, attempts[0].number):
+            which = "attempt" if number is None else f"attempt {number}"
+            raise RequestError(404, f"the delivery log of this endpoint has no {which} (any more)", "number")
+        made = attempts[0]
+        return answer.attempt(made) | {"request": await self._sent.by(app_id, made.settlement)}
 
     async def dead_letters(self, app_id: str, name: str, selection: Selection, *, after: int, limit: int) -> Answer:
         """Answer the endpoint's dead letters, oldest first; `after` of the answer leads to the next page."""

@@ -98,6 +98,12 @@ async def deliveries(call: Call) -> Answer:
     return await call.desk.deliveries(call.app.id, call.name, before=before, limit=number(call, "limit", _USUAL, 1, _MOST))
 
 
+async def request(call: Call) -> Answer:
+    """Answer one attempt of an endpoint's delivery log, the newest unless told otherwise, with what was sent."""
+    check_names(call.parameters, ("number",))
+    return await call.desk.request(call.app.id, call.name, _ask(call, "number", _integer, None))
+
+
 async def dead_letters(call: Call) -> Answer:
     """Answer a page of an endpoint's dead letters, oldest first."""
     check_names(call.parameters, ("after", "limit", *_SELECTION))

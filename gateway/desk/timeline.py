@@ -17,7 +17,7 @@ _PIECE = 1_000
 #: Milliseconds by which times along the ledger may be out of order, where a wall clock was set back.
 _SLACK_MS = 60_000
 #: cursors so close together are read through, not searched any further
-_NEAR = 256
+NEAR = 256
 
 OF_CONNECTION = frozenset(kind for kind, entry in ENTRIES.items() if any(fact.name == "socket_id" for fact in entry.facts))
 OF_CHANNEL = frozenset(kind for kind, entry in ENTRIES.items() if any(fact.name == "channel" for fact in entry.facts))
@@ -65,8 +65,8 @@ async def _webhooks(ledger: Ledger, event: LifecycleEvent) -> list[Answer]:
 
 
 async def cursor_before(ledger: Ledger, app_id: str, at_ms: int, low: int, high: int) -> int:
-    """Return a cursor from `low` to `high` that no event of that time or later comes before."""
-    while high - low > _NEAR:
+    """Return a cursor from `low` to `high` that no event of that time or later comes before, `NEAR` from the last such one."""
+    while high - low > NEAR:
         middle = (low + high) // 2
         page = await ledger.feed(app_id, after=middle, limit=1)
         if page.entries and page.entries[0].cursor <= high and page.entries[0].event.at_ms < at_ms:

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from tests.e2e import ledger
-from tests.e2e.client import Backend
+from tests.e2e.client import Backend, Client
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import ROOT, GatewayProcess, app, free_port
 from tests.e2e.receiver import Answer, Receiver
@@ -201,6 +201,42 @@ async def test_why_names_the_filter_and_the_attempts(start_gateway: StartGateway
     assert code == 0
     assert "500 in" in out
     assert "\x1b" not in out
+
+
+async def test_what_was_sent_is_told_as_it_was_received(start_gateway: StartGateway, receiver: Receiver) -> None:
+    formats = ("batch", "event")
+    endpoints = [receiver.endpoint(one, format=one, retry=SHORT, headers={"X-Token": "hidden-7"}) for one in formats]
+    gateway = await start_gateway(app(webhooks=endpoints), outbox=DISK)
+    receiver.rules = [lambda hook: Answer(500) if hook.attempt == 1 else None]
+    client = await Client.connect(gateway.port)
+    await client.join("presence-room", "u-1")
+    async with Backend(gateway.port) as backend:
+        for number in range(30):
+            assert await backend.publish(f"room-{number % 5}", "created", "é" * number) == 200
+        await client.close()
+        async with asyncio.timeout(20):
+            while any(one["backlog"] for one in (await backend.get("/webhooks/endpoints"))["endpoints"]):
+                pass  # each question takes a turn; nothing is announced when the last one is delivered
+        for name in formats:
+            log = (await backend.get(f"/webhooks/endpoints/{name}/deliveries", limit=1000))["deliveries"]
+            received = {(hook.id, hook.attempt): hook for hook in receiver.hooks if hook.path == f"/{name}"}
+            assert len(log) == len(received) >= 2
+            for made in log:
+                told = (await backend.get(f"/webhooks/endpoints/{name}/request", number=made["number"]))["request"]
+                hook = received[made["request_id"], made["attempt"]]
+                assert told["body"].encode() == hook.body
+                headers = {key.lower(): value for key, value in told["headers"].items()}
+                assert headers.pop("x-token") == "***"
+                assert headers.items() <= hook.headers.items()
+                assert hook.headers.keys() - headers.keys() <= {"host", "content-length", "accept", "accept-encoding", "x-token"}
+        code, out, _ = await rawpush(gateway, "webhooks", "request", "event", "999999999")
+        assert (code, out) == (1, "")
+        first = (await backend.get("/webhooks/endpoints/event/deliveries", limit=1))["deliveries"][0]
+        code, out, _ = await rawpush(gateway, "webhooks", "request", "event", str(first["number"]))
+        assert code == 0
+        assert out.startswith(f"POST http://127.0.0.1:{receiver.port}/event\n")
+        assert f"X-Webhook-Id: {first['request_id']}\n" in out
+        assert "hidden-7" not in out
 
 
 # -- replay

@@ -32,19 +32,25 @@ async function deliveries(body, base, app) {
     rows = [...rows, ...told.deliveries];
     before = told.before;
     more.hidden = before === undefined;
-    list.replaceChildren(table(["At", "Request", "Attempt", "State", "Answer", "Took"], rows.map((one) => [time(one.at), delivery(one, app), number(one.attempt), pill(one.state), String(one.status ?? one.error ?? one.reason ?? one.stage), one.latency_ms === undefined ? "–" : duration(one.latency_ms)]), "Nothing has been sent yet."));
+    list.replaceChildren(table(["At", "Request", "Attempt", "State", "Answer", "Took"], rows.map((one) => [time(one.at), delivery(one, app, base), number(one.attempt), pill(one.state), String(one.status ?? one.error ?? one.reason ?? one.stage), one.latency_ms === undefined ? "–" : h("span", { class: "nowrap" }, duration(one.latency_ms))]), "Nothing has been sent yet."));
   };
   more.addEventListener("click", load);
   await load();
   body.append(list, h("p", {}, more));
 }
 
-function delivery(one, app) {
+// What was sent, as HTTP has it.
+function sent(request) {
+  if (request.unknown) return h("p", { class: "dim" }, `It cannot be told any more: ${request.unknown}.`);
+  return h("div", {}, json(`${request.method} ${request.url}\n${Object.entries(request.headers).map(([name, value]) => `${name}: ${value}`).join("\n")}\n\n${request.body}`), h("small", {}, "Made again from the event with the endpoint's settings of now; *** is set in the gateway's file."));
+}
+
+function delivery(one, app, base) {
   const more = h("div");
   const details = h("details", { ontoggle: async () => {
     if (!details.open || more.childNodes.length) return;
-    more.append(h("h2", {}, "Request"), json({ "X-Webhook-Id": one.request_id, "X-Webhook-Attempt": String(one.attempt), ...(one.replay ? { "X-Webhook-Replay": "true" } : {}) }));
-    try { if (one.request_id.startsWith("evt_")) { const told = await get(ofApp(app, "webhooks", "events", one.request_id)); more.append(h("p", { class: "dim" }, "The event it told of, as it is recorded:"), json(told.event)); } else more.append(h("p", { class: "dim" }, `A batch of ${one.events} events.`)); } catch (error) { more.append(problem(error)); }
+    more.append(h("h2", {}, "Request"));
+    try { more.append(sent((await get(`${base}/request`, { number: one.number })).request)); } catch (error) { more.append(problem(error)); }
     more.append(h("h2", {}, "Response"), json(one.body || "(empty)"));
     if (one.request_id.startsWith("evt_")) try { more.append(h("h2", {}, "Every attempt"), await story(app, one.request_id)); } catch (error) { more.append(problem(error)); }
   } }, h("summary", { class: "mono" }, one.request_id), more);
