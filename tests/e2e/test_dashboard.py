@@ -19,6 +19,9 @@ from tests.e2e.receiver import Answer, Receiver
 PAGES = ("overview", "live", "channels", "connections", "webhooks")
 SCRIPT = '<img src=x onerror="document.title=1">'
 
+#: by what texts stand out
+CONTRAST = Path(__file__).with_name("contrast.js").read_text().partition("\n")[2]
+
 Visit = Callable[[Page], Awaitable[None]]
 
 
@@ -89,6 +92,16 @@ async def test_every_page_and_every_order(
             await page.get_by_role("button", name="Send test").click()
             await expect(page.get_by_text("The test was accepted")).to_be_visible()
 
+        async def see_what_was_sent(page: Page) -> None:
+            await page.goto(f"{gateway.admin}/#/webhooks/{APP_ID}/all/deliveries")
+            hook = receiver.hooks[0]
+            await page.locator("summary").filter(has_text=hook.id).click()
+            request = page.locator("details[open] pre").first
+            await expect(request).to_contain_text(hook.body.decode())
+            for name in ("x-webhook-signature", "webhook-signature", "x-webhook-timestamp", "user-agent"):
+                await expect(request).to_contain_text(hook.headers[name])
+            await expect(page.locator("main")).not_to_contain_text("secret-of-")
+
         async def deliver_again(page: Page) -> None:
             await page.goto(f"{gateway.admin}/#/webhooks/{APP_ID}/all/dead")
             await page.get_by_role("button", name="Re-deliver", exact=True).first.click()
@@ -112,6 +125,7 @@ async def test_every_page_and_every_order(
         await receiver.one("message.published", channel="orders")
         await step(send_test)
         await receiver.one("webhook.test")
+        await step(see_what_was_sent)
         await step(deliver_again)
         await receiver.one("channel.occupied", channel="doomed")
         await step(terminate)
@@ -119,17 +133,29 @@ async def test_every_page_and_every_order(
 
     other = await connect(gateway)
     await other.subscribe("room-" + "x" * 100)
-    for width, scheme in ((360, "light"), (1280, "light"), (1280, "dark")):
+    endpoint = f"webhooks/{APP_ID}/all"
+    details = (endpoint, f"{endpoint}/dead", f"{endpoint}/settings", f"connections/{APP_ID}/{other.socket_id}")
+    for width, scheme in ((360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")):
         size = {"width": width, "height": 800}
         async with browsing(chromium, gateway.admin, viewport=size, color_scheme=scheme) as step:
-            for name in (*PAGES, f"webhooks/{APP_ID}/all", f"connections/{APP_ID}/{other.socket_id}"):
+            for name in (*PAGES, *details, f"channels/{APP_ID}/room-{'x' * 100}", "nobody"):
 
-                async def look(page: Page, name: str = name, size: str = f"{width}-{scheme}") -> None:
+                async def look(page: Page, name: str = name, scheme: str = scheme, size: str = f"{width}-{scheme}") -> None:
+                    await page.goto("about:blank")  # what is seen must not be the page before
                     await page.goto(f"{gateway.admin}/#/{name}")
                     await expect(page.locator("h1")).to_be_visible()
+                    await expect(page.get_by_text("● live")).to_be_visible()
+                    for place in range(min(2, await page.locator("main summary").count())):
+                        await page.locator("main summary").nth(place).click()
+                        await expect(page.locator("main details").nth(place)).to_have_attribute("open", "")
+                    await expect(page.locator("main details[open] pre").first).to_be_visible() if name == endpoint else None
                     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is too wide"
+                    seen = await page.evaluate(CONTRAST)
+                    assert seen["found"] == [], f"{name}, {scheme}"
+                    assert seen["texts"] > 5
+                    assert (seen["behind"] < 0.05 < 0.5 < seen["ink"]) is (scheme == "dark")
                     if pictures:
-                        await page.screenshot(**picture(f"{name.replace('/', '-')[:22]}-{size}"))  # type: ignore[arg-type]
+                        await page.screenshot(**picture(f"{name.replace('/', '-')[:29]}-{size}"), full_page=True)  # type: ignore[arg-type]
 
                 await step(look)
 
