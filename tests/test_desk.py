@@ -325,6 +325,28 @@ async def test_the_delivery_log_is_paged_newest_first() -> None:
     assert [one["number"] for one in told] == sorted((one["number"] for one in told), reverse=True)
 
 
+async def test_a_page_of_dead_letters_reads_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    kit = DeskKit(endpoint(concurrency=1))
+    await kit.happen(30)
+    await kit.settle(KEY, State.DEAD, REFUSED_500, reason="max_attempts")
+    read: list[int] = []
+    dead = kit.outbox.dead
+
+    async def noted(*args: Any, limit: int, **more: Any) -> Any:
+        read.append(limit)
+        return await dead(*args, limit=limit, **more)
+
+    monkeypatch.setattr(kit.outbox, "dead", noted)
+    after: int | None = 0
+    told: list[int] = []
+    while after is not None:
+        page = await kit.desk.dead_letters(APP, "backend", Selection(), after=after, limit=10)
+        told += [one["number"] for one in page["dead_letters"]]
+        after = page.get("after")
+    assert len(told) == len(set(told)) == 30
+    assert read == [11, 11, 11]
+
+
 async def test_dead_letters_are_paged_oldest_first_and_can_be_selected() -> None:
     kit = DeskKit(endpoint(concurrency=1))
     start_ms = kit.clock.epoch_ms()

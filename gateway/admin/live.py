@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 
 from gateway.admin.call import AppCall, Call
@@ -31,7 +33,7 @@ async def connections(call: Call) -> Answer:
     for tenant in _tenants(call, app_id):
         lives = list(tenant.lives.values())  # a dict keeps the order in which they came
         start = behind(lives, opened_at, socket_id) if tenant.app.id == app_id else 0
-        page = await first_of(lives, start, limit - len(told), lambda live: _is_found(live, search))
+        page = await first_of(lives, start, limit - len(told), partial(_found, search=search) if search else None)
         told += [_connection(call, live) for live in page]
         if len(told) == limit:
             return {"connections": told, "after": _mark_of(page[-1])}
@@ -97,10 +99,13 @@ def _window(call: AppCall) -> tuple[int, int, int | None]:
     return number(call, "after", 0), limit, number(call, "from", 0) or None
 
 
-def _is_found(live: Live, search: str) -> bool:
-    """Tell whether the text is in the socket id or in the user's id."""
-    user = live.session.user
-    return not search or search in live.socket_id or (user is not None and search in user.id.lower())
+def _found(lives: Sequence[Live], search: str) -> list[Live]:
+    """Return those with the text in the socket id or in the user's id."""
+    return [
+        live
+        for live in lives
+        if search in live.socket_id or ((user := live.session.user) is not None and search in user.id.lower())
+    ]
 
 
 def find(call: AppCall) -> Live:

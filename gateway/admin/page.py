@@ -44,23 +44,36 @@ async def names_after(names: Sequence[str], after: str, prefix: str, limit: int,
     found: list[str] = []
     part = part.lower()
     for start in range(0, len(names), _AT_ONCE):
-        slice_ = names[start : start + _AT_ONCE]
-        piece = [name for name in slice_ if name > after and name.startswith(prefix) and part in name.lower()]
-        found = sorted(found + piece)[:limit]
+        piece = names[start : start + _AT_ONCE]
+        if len(found) == limit:
+            # What comes behind a full page is not sorted into it: of a hundred thousand names few are left here.
+            last = found[-1]
+            piece = [name for name in piece if after < name < last]
+        elif after:
+            piece = [name for name in piece if name > after]
+        if prefix:
+            piece = [name for name in piece if name.startswith(prefix)]
+        if part:
+            piece = [name for name in piece if part in name.lower()]
+        if piece:
+            found = sorted([*found, *piece])[:limit]
         await asyncio.sleep(0)
     return found
 
 
-async def first_of(everything: Sequence[O], start: int, limit: int, takes: Callable[[O], bool]) -> list[O]:
-    """Return the first that are taken, from place `start` on: at most `limit`."""
+async def first_of(
+    everything: Sequence[O], start: int, limit: int, taken: Callable[[Sequence[O]], Sequence[O]] | None = None
+) -> Sequence[O]:
+    """Return the first that are taken, from place `start` on: at most `limit`.
+
+    `taken` returns those of a piece, in their order; None: all are.
+    """
+    if taken is None:
+        return everything[start : start + limit]
     found: list[O] = []
     for begin in range(start, len(everything), _AT_ONCE):
-        for one in everything[begin : begin + _AT_ONCE]:
-            if len(found) == limit:
-                return found
-            if takes(one):
-                found.append(one)
-        if len(found) == limit:
-            return found
+        found += taken(everything[begin : begin + _AT_ONCE])
+        if len(found) >= limit:
+            break
         await asyncio.sleep(0)
-    return found
+    return found[:limit]

@@ -232,9 +232,11 @@ class Desk:
     async def dead_letters(self, app_id: str, name: str, selection: Selection, *, after: int, limit: int) -> Answer:
         """Answer the endpoint's dead letters, oldest first; `after` of the answer leads to the next page."""
         key = self._key(app_id, name)
-        page = await self._ledger.dead(key, after=after, limit=MOST_EXAMINED)
+        # One more than the page tells whether there is one; only a filter must look at others than it returns.
+        examined = MOST_EXAMINED if selection.is_choosy else limit + 1
+        page = await self._ledger.dead(key, after=after, limit=examined)
         letters: list[Answer] = []
-        has_more = len(page) == MOST_EXAMINED
+        has_more = len(page) == examined
         for number, letter in page:
             if len(letters) == limit:
                 has_more = True

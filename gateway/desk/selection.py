@@ -21,6 +21,11 @@ class Selection:
     from_ms: int | None = None
     to_ms: int | None = None
 
+    @property
+    def is_choosy(self) -> bool:
+        """Tell whether anything can fail to pass."""
+        return self != _EVERYTHING
+
     def takes(self, event: LifecycleEvent) -> bool:
         """Tell whether the event is meant."""
         return self._takes(event.kind, event.at_ms) and (self.channel is None or _fits(event.channel, self.channel))
@@ -37,6 +42,9 @@ class Selection:
             and (self.from_ms is None or at_ms >= self.from_ms)
             and (self.to_ms is None or at_ms <= self.to_ms)
         )
+
+
+_EVERYTHING = Selection()
 
 
 def _fits(channel: str | None, glob: str) -> bool:

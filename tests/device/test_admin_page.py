@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,8 +61,9 @@ def test_a_part_is_looked_for_in_upper_and_lower_case(names: list[str], part: st
 @given(st.integers(0, 9), st.integers(1, 9), st.integers(1, 4))
 def test_the_first_that_are_taken(start: int, limit: int, step: int) -> None:
     everything = [One(float(number), str(number)) for number in range(9)]
-    found = asyncio.run(first_of(everything, start, limit, lambda one: one.opened_at % step == 0))
+    found = asyncio.run(first_of(everything, start, limit, lambda some: [one for one in some if one.opened_at % step == 0]))
     assert found == [one for one in everything[start:] if one.opened_at % step == 0][:limit]
+    assert asyncio.run(first_of(everything, start, limit)) == everything[start:][:limit]
 
 
 async def test_others_get_their_turn_while_names_are_looked_through() -> None:
@@ -76,6 +80,81 @@ async def test_others_get_their_turn_while_names_are_looked_through() -> None:
     assert await names_after(names, "room-000009", "", 2) == ["room-000010", "room-000011"]
     assert turns >= 10
     turns = 0
-    assert await first_of([One(0.0, name) for name in names], 0, 2, lambda one: False) == []
+    assert await first_of([One(0.0, name) for name in names], 0, 2, lambda some: []) == []
     assert turns >= 10
     counting.cancel()
+
+
+# -- what a page costs, where there are a hundred thousand; counted, since time is the machine's
+
+MANY = 100_000
+
+
+class Counted(str):
+    """A name that counts what is asked of it: how often it is compared, and how often looked into."""
+
+    __slots__ = ()
+    asked = 0
+
+    def __lt__(self, other: str) -> bool:
+        Counted.asked += 1
+        return str.__lt__(self, other)
+
+    def __gt__(self, other: str) -> bool:
+        Counted.asked += 1
+        return str.__gt__(self, other)
+
+    def startswith(self, *arguments: object) -> bool:  # type: ignore[override]
+        Counted.asked += 1
+        return str.startswith(self, *arguments)  # type: ignore[arg-type]
+
+    def lower(self) -> str:
+        Counted.asked += 1
+        return str.lower(self)
+
+
+@pytest.mark.parametrize(
+    ("after", "prefix", "part"),
+    [("", "", ""), ("room-000500", "", ""), ("room-090000", "", ""), ("", "room-09", ""), ("", "", "-0999"), ("", "", "zzz")],
+)
+async def test_a_page_of_names_asks_each_of_them_a_few_times_only(after: str, prefix: str, part: str) -> None:
+    names = [Counted(f"room-{number * 7919 % MANY:06}") for number in range(MANY)]
+    Counted.asked = 0
+    found = await names_after(names, after, prefix, 500, part)
+    assert Counted.asked < 4 * MANY
+    assert found == [name for name in sorted(map(str, names)) if name > after and name.startswith(prefix) and part in name][:500]
+
+
+async def test_a_page_of_connections_looks_at_none_that_is_not_on_it() -> None:
+    looked_at: list[int] = []
+
+    class Noted(list[One]):
+        def __getitem__(self, place: Any) -> Any:
+            found = list.__getitem__(self, place)
+            looked_at.append(len(found) if isinstance(found, list) else 1)
+            return found
+
+        def __iter__(self) -> Any:
+            raise AssertionError("walked through")
+
+    everything = Noted(One(float(number), str(number)) for number in range(MANY))
+    start = behind(everything, 90_000.0, "90000")
+    assert start == 90_001
+    page_ = await first_of(everything, start, 100)
+    assert [page_[0].socket_id, page_[-1].socket_id] == ["90001", "90100"]
+    assert sum(looked_at) < 200
+
+
+async def test_what_is_looked_for_is_looked_for_once_in_each() -> None:
+    everything = [One(float(number), str(number)) for number in range(MANY)]
+    looked_at: list[int] = []
+
+    def taken(some: Sequence[One]) -> list[One]:
+        looked_at.append(len(some))
+        return [one for one in some if one.socket_id == "99999"]
+
+    assert len(await first_of(everything, 0, 100, taken)) == 1
+    assert sum(looked_at) == MANY
+    looked_at.clear()
+    assert len(await first_of(everything, 0, 100, lambda some: taken(some) or list(some))) == 100
+    assert len(looked_at) == 1
