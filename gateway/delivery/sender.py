@@ -30,6 +30,7 @@ from gateway.core.delivery import Outcome, Stage
 from gateway.core.retry import parse_retry_after
 from gateway.core.webhook import Endpoint
 from gateway.delivery.address import AddressRules
+from gateway.delivery.bound import BoundConnector, TooMuch
 
 #: Seconds a connection is kept without a request: less than the 5 s after which Node and uvicorn close theirs.
 IDLE_S = 4.0
@@ -141,7 +142,7 @@ class HttpSender:
         url = _target(endpoint.url)
         if (why := self._refusal(url.host or "")) is not None:
             raise _Refused(why)
-        connector = aiohttp.TCPConnector(
+        connector = BoundConnector(
             limit=endpoint.concurrency + _BESIDE,
             keepalive_timeout=IDLE_S,
             resolver=_Guard(self._names, self._refusal),
@@ -305,6 +306,8 @@ def _judge(error: Exception, endpoint: Endpoint) -> tuple[Stage, str]:
     match error:
         case _Refused():
             return Stage.REFUSED, str(error)
+        case TooMuch():
+            return Stage.PROTOCOL, "the receiver sent too much before an answer"
         case aiohttp.ClientConnectorDNSError():
             return Stage.DNS, f"cannot resolve {error.host}: {_reason(error.os_error)}"
         case aiohttp.ClientConnectorCertificateError():

@@ -24,6 +24,7 @@ from gateway.core.delivery import Outcome, Stage
 from gateway.core.endpoint import Endpoint
 from gateway.delivery import sender as module
 from gateway.delivery.address import AddressRules
+from gateway.delivery.bound import MOST_RECEIVED
 from gateway.delivery.sender import HttpSender
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -141,17 +142,22 @@ def flooding(start: bytes, unit: bytes) -> Callable[..., Awaitable[None]]:
     """Return a handler that answers with `start` and then as much of `unit` as the sender lets it get rid of."""
 
     async def handle(receiver: Receiver, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # What this side's kernel would take off the handler's hands is not received yet.
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
         await receiver.read_request(reader)
-        writer.write(start)
-        while True:
-            writer.write(unit)
-            receiver.flooded += len(unit)
-            await writer.drain()
-            await asyncio.sleep(0)
+        await flood(receiver, writer, start, unit)
 
     return handle
+
+
+async def flood(receiver: Receiver, writer: asyncio.StreamWriter, start: bytes, unit: bytes) -> None:
+    """Write until the connection breaks."""
+    # What this side's kernel would take off the handler's hands is not received yet.
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+    writer.write(start)
+    while True:
+        writer.write(unit)
+        receiver.flooded += len(unit)
+        await writer.drain()
+        await asyncio.sleep(0)
 
 
 async def send(sender: HttpSender, to: Endpoint, body: bytes = b"{}") -> Outcome:
@@ -405,6 +411,49 @@ async def test_a_flood_of_header_fails_at_once(start: bytes, unit: bytes) -> Non
         outcome = await send(sender, endpoint(receiver.port))
         assert (outcome.stage, outcome.status) == (Stage.PROTOCOL, None)
         assert "header" in outcome.error
+        await receiver.ended.wait()
+        assert receiver.flooded < MOST_FLOODED
+
+
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@on_both_loops
+@pytest.mark.parametrize(
+    "unit", [INTERIM * 2_000, b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n" * 1_000]
+)
+async def test_a_flood_of_interim_answers_fails_at_once(unit: bytes) -> None:
+    async with receiving(flooding(b"", unit)) as receiver, sending() as sender:
+        outcome = await send(sender, endpoint(receiver.port))
+        assert (outcome.stage, outcome.status) == (Stage.PROTOCOL, None)
+        assert "before an answer" in outcome.error
+        await receiver.ended.wait()
+        assert receiver.flooded < MOST_FLOODED
+
+
+@on_both_loops
+async def test_a_few_interim_answers_before_each_answer_are_passed_over() -> None:
+    answer = INTERIM * 100 + OK
+    count = MOST_RECEIVED // len(answer) + 2
+    async with receiving(answering(*[answer] * count)) as receiver, sending() as sender:
+        for _ in range(count):
+            assert (await send(sender, endpoint(receiver.port))).is_success
+        assert receiver.connections == 1, "what is counted is what one attempt receives"
+
+
+@on_both_loops
+async def test_a_flood_on_a_connection_without_work_ends_it() -> None:
+    idle = asyncio.Event()
+
+    async def handle(receiver: Receiver, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await receiver.read_request(reader)
+        writer.write(OK)
+        await idle.wait()
+        await flood(receiver, writer, b"", INTERIM * 2_000)
+
+    async with receiving(handle) as receiver, sending() as sender:
+        assert (await send(sender, endpoint(receiver.port))).is_success
+        idle.set()
         await receiver.ended.wait()
         assert receiver.flooded < MOST_FLOODED
 
@@ -768,9 +817,19 @@ async def test_a_certificate_nobody_vouches_for_is_not_accepted(certificate: Pat
 
 @on_both_loops
 async def test_a_flood_over_tls_is_cut_too(certificate: Path) -> None:
-    flood = flooding(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65_536)
-    async with receiving(flood, tls=server_tls(certificate)) as receiver, sending(tls=client_tls(certificate)) as sender:
+    flooder = flooding(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65_536)
+    async with receiving(flooder, tls=server_tls(certificate)) as receiver, sending(tls=client_tls(certificate)) as sender:
         outcome = await send(sender, endpoint(0, url=f"https://127.0.0.1:{receiver.port}/"))
         assert outcome.is_success
+        await receiver.ended.wait()
+        assert receiver.flooded < MOST_FLOODED
+
+
+@on_both_loops
+async def test_a_flood_of_interim_answers_over_tls_fails_at_once_too(certificate: Path) -> None:
+    flooder = flooding(b"", INTERIM * 2_000)
+    async with receiving(flooder, tls=server_tls(certificate)) as receiver, sending(tls=client_tls(certificate)) as sender:
+        outcome = await send(sender, endpoint(0, url=f"https://127.0.0.1:{receiver.port}/"))
+        assert outcome.stage is Stage.PROTOCOL
         await receiver.ended.wait()
         assert receiver.flooded < MOST_FLOODED
