@@ -119,6 +119,24 @@ async def test_nonsense_leaves_a_connection_usable(gateway: GatewayProcess, conn
         assert "pusher_internal:subscription_succeeded" not in [frame["event"] for frame in await client.settle()]
 
 
+async def test_nonsense_does_not_fill_the_log(start_gateway: StartGateway, connect: Connect) -> None:
+    gateway = await start_gateway(app(webhooks=[]))
+    client = await connect(gateway)
+    heard = len(gateway.lines)
+    texts = [
+        json.dumps({"event": event, "data": data})
+        for event in ("pusher:ping", "pusher:subscribe", "pusher:unsubscribe", "pusher:signin", "client-x", "x")
+        for data in NONSENSE_DATA
+    ]
+    for text in [*texts, *NONSENSE_TEXT]:
+        await client.ws.send(text)
+    await client.settle()
+    await client.close()
+    # What was logged before its end has come before it.
+    await gateway.wait_for_line(lambda line: "connection ended" in line and client.socket_id in line)
+    assert [line for line in gateway.lines[heard:] if "connection ended" not in line] == []
+
+
 async def test_data_written_as_a_string_is_understood(gateway: GatewayProcess, connect: Connect) -> None:
     client = await connect(gateway)
     await client.send("pusher:subscribe", json.dumps({"channel": "orders"}))
