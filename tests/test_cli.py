@@ -19,6 +19,7 @@ from gateway import __version__, cli
 from gateway.config import AppEntry, Config, OutboxSettings, Server, Tls
 from gateway.core.app import App
 from gateway.core.endpoint import Endpoint
+from tests.patience import LONG_S
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,7 +45,7 @@ def rawpush(*arguments: str, environ: Mapping[str, str] | None = None) -> subpro
         env={**os.environ, "RAWPUSH_ADMIN__PORT": "0", **(environ or {})},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=LONG_S,
     )
 
 
@@ -210,10 +211,10 @@ def test_serve_says_what_it_runs_and_when_it_is_ready(file: Path, tmp_path: Path
                 if line.startswith("ready: "):
                     break
             assert said[-1].startswith(f"ready: ws://127.0.0.1:{port}/app/KEY for clients, http://127.0.0.1:{port}/apps/ID/")
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=LONG_S) as answer:
                 assert answer.status == 200
             gateway.send_signal(signal.SIGTERM)
-            rest, log = gateway.communicate(timeout=20)
+            rest, log = gateway.communicate(timeout=LONG_S)
         finally:
             gateway.kill()
     assert gateway.returncode == 0
@@ -252,7 +253,7 @@ def test_a_reader_who_leaves_early_is_no_crash(file: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "gateway", "check", "-c", str(file), "--resolved"]
-    done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=20, check=False)
+    done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=LONG_S, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
 

@@ -11,6 +11,7 @@ import pytest
 from gateway import cli
 from gateway.command.parser import command_line, subcommands
 from tests.e2e import absent
+from tests.patience import LONG_S
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,12 +33,12 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for shell in ("bash", "zsh", "fish"):
         scripts[shell] = folder / shell
         command = [sys.executable, "-m", "gateway", "completion", shell]
-        scripts[shell].write_bytes(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=20).stdout)
+        scripts[shell].write_bytes(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=LONG_S).stdout)
     return scripts
 
 
 def asked(command: list[str], cwd: Path = ROOT) -> list[str]:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=LONG_S, check=True)
     assert done.stderr == ""
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 

@@ -21,6 +21,7 @@ from gateway.config import Config, Server, Tls
 from gateway.core.app import App
 from gateway.core.auth import decode_text, verify_request
 from gateway.core.error import RequestError
+from tests.patience import LONG_S
 
 ROOT = Path(__file__).parent.parent
 KEYS = {"1001": App("1001", "key-1", "s3cret-1"), "1002": App("1002", "key-2", "s3cret-2")}
@@ -248,14 +249,14 @@ def test_events_follow_until_ctrl_c(file: Path, gateway: PlayedGateway) -> None:
     def answer(asked: Asked) -> Any:
         if len(gateway.asked) == 3:
             waiting.set()
-            go_on.wait(10)
+            go_on.wait(LONG_S)
         return {"events": [], "cursor": len(gateway.asked) * 10, "forgotten": 7}
 
     gateway.answer = answer
     with begun(file, "webhooks", "events", "--after", "3", "--follow") as process:
-        assert waiting.wait(10)
+        assert waiting.wait(LONG_S)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=LONG_S)
     go_on.set()
     assert process.returncode == 0
     assert out == "what came before cursor 7 has been forgotten\n"
@@ -349,15 +350,15 @@ def test_ctrl_c_ends_a_replay_after_its_step(file: Path, gateway: PlayedGateway)
     def answer(asked: Asked) -> Any:
         if len(gateway.asked) == 2:
             under_way.set()
-            go_on.wait(10)
+            go_on.wait(LONG_S)
         return {"replayed": 10, "left_out": 0, "resume": f"dead:{len(gateway.asked)}:99"}
 
     gateway.answer = answer
     with begun(file, "webhooks", "replay", "backend", "--dead") as process:
-        assert under_way.wait(10)
+        assert under_way.wait(LONG_S)
         process.send_signal(signal.SIGINT)
         go_on.set()
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=LONG_S)
     assert process.returncode == 1
     assert out == ""
     assert err.splitlines() == [

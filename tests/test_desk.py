@@ -18,6 +18,7 @@ from gateway.desk.feed import MOST_WAITING
 from gateway.desk.replay import MOST_EXAMINED
 from gateway.ports import Commit, Page
 from tests.desk_kit import REFUSED_500, DeskKit, FakeHealth, endpoint
+from tests.patience import LONG_S
 
 APP = "740213"
 KEY = f"{APP}/backend"
@@ -73,7 +74,7 @@ async def test_who_waits_is_woken_by_the_commit() -> None:
     kit = DeskKit(endpoint())
     waiting = asyncio.create_task(asked(kit, wait_s=50))
     await kit.until_waiting(1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG_S):
         (event,) = await kit.happen(1)
         assert ids(await waiting) == [event.id]
     assert kit.desk.waiting == 0
@@ -96,7 +97,7 @@ async def test_what_is_not_asked_for_wakes_nobody() -> None:
     await kit.record(SpanClosed("740214", "channel", "x"))
     assert not waiting.done()
     (event,) = await kit.happen(1, kind="client_event")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG_S):
         assert ids(await waiting) == [event.id]
     assert reads == 2
 
@@ -112,7 +113,7 @@ async def test_a_commit_between_looking_and_waiting_is_not_missed() -> None:
         return page
 
     kit.outbox.feed = slow  # type: ignore[method-assign]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG_S):
         assert len((await asked(kit, wait_s=50))["events"]) == 1
 
 
@@ -137,7 +138,7 @@ async def test_a_look_that_goes_only_so_far_is_followed_by_the_next() -> None:
         return Page(found, page.cursor, page.forgotten)
 
     kit.outbox.feed = short_sighted  # type: ignore[method-assign]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG_S):
         assert ids(await asked(kit, wait_s=50, kinds=frozenset({"client_event"}))) == [wanted.id]
 
 
@@ -154,7 +155,7 @@ async def test_waiting_is_bounded_and_leaves_nothing_behind() -> None:
     await kit.until_waiting(MOST_WAITING)
     # stopping lets all go, and nobody waits any more
     kit.desk.stop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG_S):
         assert [answer["events"] for answer in await asyncio.gather(*tasks)] == [[]] * MOST_WAITING
         assert (await asked(kit, wait_s=50))["events"] == []
     assert kit.desk.waiting == 0

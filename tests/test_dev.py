@@ -25,6 +25,7 @@ from gateway.core.app import App
 from gateway.core.auth import channel_signature_error
 from gateway.core.delivery import Request
 from gateway.dev import PORT, Receiver, authorise, instructions, webhook_lines
+from tests.patience import LONG_S
 
 ROOT = Path(__file__).parent.parent
 APP = App(id="1001", key="demo-key", secret="demo-secret")
@@ -128,7 +129,7 @@ async def test_the_first_five_minutes() -> None:
     command = await _dev("--port", "0")
     assert command.stdout is not None
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LONG_S):
             text = await _until(command.stdout, "Webhooks, as they arrive")
             url, key = _found(r"ws://\S+/app/(\S+)", text)
             auth = _found(r'endpoint: "(\S+)"', text)[1]
@@ -179,7 +180,7 @@ async def test_the_usual_port_may_be_taken() -> None:
         command = await _dev()
         assert command.stdout is not None
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(LONG_S):
                 text = await _until(command.stdout, "Webhooks, as they arrive")
                 command.send_signal(signal.SIGTERM)
                 await command.stdout.read()
@@ -195,7 +196,7 @@ async def test_the_usual_port_may_be_taken() -> None:
 async def test_a_port_that_was_asked_for_is_not_exchanged_for_another() -> None:
     with _taken(0) as port:
         command = await _dev("--port", str(port))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LONG_S):
             said, complained = await command.communicate()
     assert command.returncode == 1
     assert complained.decode().startswith(f"rawpush: cannot listen on port {port}: ")

@@ -21,6 +21,7 @@ from gateway.core.format import FORMATS
 from gateway.core.signing import headers
 from gateway.core.span import LifecycleEvent
 from gateway.core.webhook import Router, request
+from tests.patience import LONG_S
 
 PAGE = (Path(__file__).parent.parent / "docs" / "webhooks.md").read_text()
 
@@ -153,7 +154,7 @@ async def test_its_node_code_verifies(tmp_path: Path) -> None:
         (body, old, "old"),
     ]
     process = await asyncio.create_subprocess_exec(node, script, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG_S):
         output, _ = await process.communicate(json.dumps(asked).encode())
     assert json.loads(output) == [True, True, False, False, False, False]
 

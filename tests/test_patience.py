@@ -19,6 +19,7 @@ from tests.desk_kit import DeskKit
 from tests.device.front_kit import on_both_loops
 from tests.device.served import APP, FakeNode
 from tests.fake import FakeClock
+from tests.patience import LONG_S
 
 DESCRIPTION = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -159,7 +160,7 @@ async def test_a_client_of_the_api_that_stops_reading_is_cut(
     try:
         transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(asked)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(LONG_S):
             await lost.wait()
     finally:
         transport.abort()

@@ -15,6 +15,7 @@ from gateway.ports import Commit
 from gateway.recorder import Recorder
 from gateway.telemetry import Telemetry
 from tests.fake import FakeClock
+from tests.patience import LONG_S
 
 
 class GatedOutbox:
@@ -110,7 +111,7 @@ async def test_a_listener_that_fails_does_not_end_the_writing(bench: Bench, monk
     bench.recorder.record([event(1)])
     await bench.recorder.committed()
     bench.recorder.record([event(2)])
-    await asyncio.wait_for(bench.recorder.committed(), 5)
+    await asyncio.wait_for(bench.recorder.committed(), LONG_S)
     assert bench.written() == ["evt_000001", "evt_000002"]
 
 

@@ -29,6 +29,7 @@ from gateway.node import Handshake
 from gateway.ports import Connection
 from gateway.transport.front import Front
 from tests.fake import FakeClock
+from tests.patience import LONG_S
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -51,7 +52,7 @@ def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
     @functools.wraps(test)
     def run(*itself: Any, loop_factory: Callable[[], asyncio.AbstractEventLoop], **arguments: Any) -> None:
         async def limited() -> None:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(LONG_S):
                 await test(*itself, **arguments)
 
         with asyncio.Runner(loop_factory=loop_factory) as runner:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.outbox import store
 from gateway.outbox.sqlite import SqliteOutbox
+from tests.patience import LONG_S
 
 #: shortly after the stamps of the suite, so that nothing of it is old
 NOW_MS = 1_700_000_200_000
@@ -49,7 +50,7 @@ async def keep_house(outbox: SqliteOutbox) -> None:
 
 async def until(claim: Callable[[], bool]) -> None:
     """Wait for what the writer thread does by itself; it gives no signal, so the loop is turned until it shows."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG_S):
         while not claim():
             await asyncio.sleep(0.005)
 

@@ -13,6 +13,7 @@ import pytest
 from gateway.api import call
 from gateway.core.app import Limits
 from tests.device.served import APP, BATCH, CHANNELS, EVENT, EVENTS, ITEM, Line, Served, serve
+from tests.patience import LONG_S
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ async def test_a_body_that_drips_has_no_more_time_than_one_that_does_not_come(
 
     dripping = asyncio.create_task(drip())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             assert (await line.answer())[0] == 408
     finally:
         dripping.cancel()

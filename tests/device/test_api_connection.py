@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from tests.device.served import CHANNELS, EVENT, EVENTS, Served, serve
+from tests.patience import LONG_S
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ async def test_stopping_cuts_off_what_does_not_finish(served: Served) -> None:
     await stuck.send(served.head("POST", EVENTS, body, f"Content-Length: {len(body)}") + body)
     while not served.node.published:
         await served.send("GET", "/healthz")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG_S):
         await served.site.stop(0.01)
     await half.reader.read()
     assert await stuck.is_closed()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.desk_kit import DeskKit, endpoint
 from tests.device.served import APP, BATCH, CHANNELS, EVENT, EVENTS, ITEM, USERS, Served, serve
 from tests.mutation import Edit, edits, meaning, mutate
+from tests.patience import LONG_S
 
 HOOKS = f"/apps/{APP.id}/webhooks"
 PREFIX = "/rt"
@@ -80,7 +81,7 @@ async def send(served: Served, data: bytes) -> int:
     line = await served.connect()
     try:
         await line.send(data)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             if data.startswith(b"HEAD"):
                 return int((await line.reader.readuntil(b"\r\n")).split(b" ")[1])
             return (await line.answer())[0]

@@ -14,6 +14,7 @@ from gateway.core.delivery import Outcome, Stage, State
 from tests.desk_kit import REFUSED_500, DeskKit, endpoint
 from tests.device.served import APP, OTHER, Served, serve, signed
 from tests.fake import FakeClock
+from tests.patience import LONG_S
 
 BASE = f"/apps/{APP.id}/webhooks"
 BACKEND = f"{BASE}/endpoints/backend"
@@ -108,7 +109,7 @@ async def test_a_long_poll_is_answered_by_the_event_it_waits_for(served: Served,
     waiting = asyncio.create_task(served.ask("GET", f"{BASE}/events", after="latest", wait="50"))
     await kit.until_waiting(1)
     (event,) = await kit.happen(1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG_S):
         answer = await waiting
     assert [one["id"] for one in answer.json["events"]] == [event.id]
 
@@ -120,7 +121,7 @@ async def test_a_client_that_goes_away_leaves_nothing_waiting(served: Served, ki
     await line.send(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await kit.until_waiting(1)
     line.writer.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG_S):
         await kit.until_waiting(0)
         await served.site.stop(5)
 
@@ -128,7 +129,7 @@ async def test_a_client_that_goes_away_leaves_nothing_waiting(served: Served, ki
 async def test_stopping_lets_those_who_wait_go(served: Served, kit: DeskKit) -> None:
     waiting = asyncio.create_task(served.ask("GET", f"{BASE}/events", wait="50"))
     await kit.until_waiting(1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG_S):
         kit.desk.stop()
         assert (await waiting).json["events"] == []
 

@@ -26,6 +26,7 @@ from gateway.delivery import sender as module
 from gateway.delivery.address import AddressRules
 from gateway.delivery.bound import MOST_RECEIVED
 from gateway.delivery.sender import HttpSender
+from tests.patience import LONG_S
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -43,7 +44,7 @@ def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
     @wraps(test)
     def run(*args: Any, loop_factory: Callable[[], asyncio.AbstractEventLoop], **kwargs: Any) -> None:
         async def bounded() -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(LONG_S):
                 await test(*args, **kwargs)
 
         with asyncio.Runner(loop_factory=loop_factory) as runner:

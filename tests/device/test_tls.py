@@ -19,6 +19,7 @@ from gateway.transport import tls
 from gateway.transport.tls import Certificate
 from tests.certificate import anybody, serial_of, write_pair
 from tests.device.front_kit import GREETING, TEXT, House, Peer, house, on_both_loops, request
+from tests.patience import LONG_S
 
 
 class Notes(list[tuple[int, str, dict[str, object]]]):
@@ -235,7 +236,7 @@ async def test_old_versions_are_refused_and_others_not_disturbed(tmp_path: Path)
 def greeted(port: int, client: ssl.SSLContext, session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
     """Connect as a client that blocks, up to the greeting; return its session, and whether that is the one it came with."""
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
+        socket.create_connection(("127.0.0.1", port), timeout=LONG_S) as raw,
         client.wrap_socket(raw, server_hostname="localhost", session=session) as line,
     ):
         line.sendall(request())

@@ -12,14 +12,17 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, BrowserContext, CDPSession, Page, Playwright, Request, async_playwright
+from playwright.async_api import Browser, BrowserContext, CDPSession, Page, Playwright, Request, async_playwright, expect
 
 from tests.e2e.script import Script
+from tests.patience import LONG_S
 
 T = TypeVar("T")
 
 #: root may not use the sandbox, and the machine that decides about changes is root's
 _SWITCHES = ["--no-sandbox", "--disable-dev-shm-usage"]
+
+expect.set_options(timeout=LONG_S * 1000)
 
 
 class Chromium:
@@ -30,7 +33,7 @@ class Chromium:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chromium", daemon=True)
         self._thread.start()
-        self._playwright, self.browser = asyncio.run_coroutine_threadsafe(self._launch(path), self._loop).result(30)
+        self._playwright, self.browser = asyncio.run_coroutine_threadsafe(self._launch(path), self._loop).result(LONG_S)
 
     async def _launch(self, path: str) -> tuple[Playwright, Browser]:
         playwright = await async_playwright().start()
@@ -38,7 +41,7 @@ class Chromium:
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something on the browser's event loop and wait for it here."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(3 * LONG_S):
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -47,9 +50,9 @@ class Chromium:
 
     def close(self) -> None:
         """End the browser and the thread."""
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(30)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(LONG_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(LONG_S)
         self._loop.close()
 
     async def _end(self) -> None:

@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests import contract
 from tests.e2e.gateway_process import APP_ID, KEY, SECRET
+from tests.patience import LONG_S
 
 QUERY = "protocol=7&client=test&version=1.2"
 
@@ -54,7 +55,14 @@ class Client:
     async def dial(cls, port: int, *, key: str = KEY, secret: str = SECRET, query: str = QUERY, **options: Any) -> Client:
         """Upgrade, and leave whatever comes to the test."""
         path = f"/app/{key}?{query}" if query else f"/app/{key}"
-        options = {"open_timeout": 5, "close_timeout": 2, "ping_interval": None, "compression": None, "proxy": None, **options}
+        options = {
+            "open_timeout": LONG_S,
+            "close_timeout": 20,
+            "ping_interval": None,
+            "compression": None,
+            "proxy": None,
+            **options,
+        }
         scheme = "wss" if "ssl" in options else "ws"
         return cls(await connect(f"{scheme}://127.0.0.1:{port}{path}", **options), key, secret)
 
@@ -67,7 +75,7 @@ class Client:
         client.socket_id = json.loads(frame["data"])["socket_id"]
         return client
 
-    async def next(self, within_s: float = 20.0) -> Frame:
+    async def next(self, within_s: float = LONG_S) -> Frame:
         async with asyncio.timeout(within_s):
             return await self._read()
 
@@ -75,7 +83,7 @@ class Client:
         frame: Frame = self.unread.pop(0) if self.unread else json.loads(await self.ws.recv())
         return frame
 
-    async def expect(self, event: str, channel: str | None = None, within_s: float = 20.0) -> Frame:
+    async def expect(self, event: str, channel: str | None = None, within_s: float = LONG_S) -> Frame:
         """Read up to the next frame of this event (and channel), and return it."""
         try:
             async with asyncio.timeout(within_s):
@@ -94,7 +102,7 @@ class Client:
         await self.expect("pusher:pong")
         return list(self.passed)
 
-    async def closed(self, within_s: float = 20.0) -> int:
+    async def closed(self, within_s: float = LONG_S) -> int:
         """Read on until the connection has ended and return the close code."""
         try:
             async with asyncio.timeout(within_s):
@@ -193,7 +201,7 @@ class Backend:
         self.key = key
         self.secret = secret
         connector = aiohttp.TCPConnector(ssl=ssl or True)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10))
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=LONG_S))
 
     async def __aenter__(self) -> Backend:
         return self
@@ -228,3 +236,11 @@ class Backend:
         status, answer, _ = await self.call("GET", path, **query)
         assert status == 200, answer
         return answer
+
+
+async def departing(port: int) -> list[tuple[str, str | None]]:
+    """Return the channels and members, these with their users, that have left and will be gone when their linger is over."""
+    async with Backend(port) as backend:
+        snapshot = await backend.get("/webhooks/snapshot")
+    open_spans = (one for kind in ("channels", "members") for one in snapshot[kind])
+    return [(one["channel"], one.get("user_id")) for one in open_spans if "departs_at" in one]

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from tests.patience import LONG_S
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -50,7 +52,7 @@ class Command:
             lines.append(line.decode().rstrip("\n"))
             self._changed.set()
 
-    async def line(self, part: str, within_s: float = 20.0) -> str:
+    async def line(self, part: str, within_s: float = LONG_S) -> str:
         """Wait for a line that holds `part`, and return it."""
         try:
             async with asyncio.timeout(within_s):
@@ -69,7 +71,7 @@ class Command:
         self._process.send_signal(signal.SIGINT)
         return await self.ended()
 
-    async def ended(self, within_s: float = 20.0) -> int:
+    async def ended(self, within_s: float = LONG_S) -> int:
         """Wait for the end, and return the exit code."""
         assert self._process is not None
         async with asyncio.timeout(within_s):

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from tests.e2e.client import QUERY, text_frame
 from tests.e2e.gateway_process import KEY, SECRET
+from tests.patience import LONG_S
 
 _UPGRADE = (
     f"GET /app/{KEY}?{QUERY} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -46,7 +47,7 @@ class Crowd:
 
     def _fill(self, port: int, channel: str, user_ids: Iterable[str]) -> None:
         for user_id in user_ids:
-            member = socket.create_connection(("127.0.0.1", port), timeout=20)
+            member = socket.create_connection(("127.0.0.1", port), timeout=LONG_S)
             self._members.append(member)
             member.sendall(_UPGRADE)
             (socket_id,) = re.findall(rb'socket_id\\":\\"([0-9.]+)', _until(member, b"activity_timeout"))

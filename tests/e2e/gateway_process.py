@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.patience import LONG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,11 +39,17 @@ def _value(value: object) -> str:
 
 
 def free_port() -> int:
-    """Return a port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a free port below the range from which connections get theirs: while nobody listens there, none may take it."""
+    # Not by a seed that others may have, too: tests side by side would meet in each other's gateway.
+    for port in random.SystemRandom().sample(range(15_000, 30_000), 100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("a hundred ports, and none of them free")
 
 
 def _write(folder: Path, settings: Mapping[str, object]) -> Path:
@@ -78,7 +87,7 @@ class GatewayProcess:
             "node": "gw-1",
             "state_dir": str(folder / "state"),
             "drain": "100ms",
-            "shutdown_timeout": "4s",
+            "shutdown_timeout": "20s",
             **settings.get("server", {}),
         }
         defaults = {"outbox": {"mode": "memory"}, "admin": {"port": 0}}
@@ -120,7 +129,7 @@ class GatewayProcess:
             self._changed.set()
         self._changed.set()
 
-    async def wait_for_line(self, predicate: Callable[[str], bool], within_s: float = 20.0) -> str:
+    async def wait_for_line(self, predicate: Callable[[str], bool], within_s: float = LONG_S) -> str:
         """Wait for a line of output; fails if the process ends first."""
         assert self._reader is not None
         try:
@@ -172,7 +181,7 @@ class GatewayProcess:
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
 
-    async def ended(self, within_s: float = 20.0) -> int:
+    async def ended(self, within_s: float = LONG_S) -> int:
         """Wait until the process has ended and return its exit status."""
         assert self._process is not None
         assert self._reader is not None
@@ -185,7 +194,7 @@ class GatewayProcess:
             raise AssertionError(f"not gone after {within_s} s; the gateway said:\n" + "\n".join(self.lines[-50:])) from None
         return status
 
-    async def stop(self, within_s: float = 20.0) -> int:
+    async def stop(self, within_s: float = LONG_S) -> int:
         """Ask it to end (SIGTERM) and return its exit status."""
         self.signal()
         return await self.ended(within_s)

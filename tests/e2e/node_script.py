@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.script import Script
+from tests.patience import LONG_S
 
 HERE = Path(__file__).resolve().parent
 MODULES = HERE / "node_modules"
@@ -82,7 +83,7 @@ class NodeScript(Script):
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(LONG_S):
                 await self._process.wait()
                 await self._reader
         except TimeoutError:

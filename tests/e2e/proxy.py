@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.device.front_kit import tls_contexts
 from tests.e2e import absent
 from tests.e2e.gateway_process import ROOT, free_port
+from tests.patience import LONG_S
 
 NGINX = (ROOT / "docs" / "nginx.conf").read_text()
 CADDY = (ROOT / "docs" / "Caddyfile").read_text()
@@ -87,7 +88,7 @@ class Proxy:
 
     async def _wait_for(self, sign: str) -> None:
         assert self._process.stderr is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             async for line in self._process.stderr:
                 self.lines.append(line.decode())
                 if sign in self.lines[-1]:
@@ -98,7 +99,7 @@ class Proxy:
         """End it and read the rest of what it said."""
         if self._process.returncode is None:
             self._process.terminate()
-        _, rest = await asyncio.wait_for(self._process.communicate(), 10)
+        _, rest = await asyncio.wait_for(self._process.communicate(), LONG_S)
         self.lines += rest.decode().splitlines(keepends=True)
 
 

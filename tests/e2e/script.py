@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tests.patience import LONG_S
+
 Message = dict[str, Any]
 
 
@@ -24,7 +26,7 @@ class Script:
         """Give the script a command."""
         raise NotImplementedError
 
-    async def expect(self, type_: str, *, within_s: float = 20.0, **members: Any) -> Message:
+    async def expect(self, type_: str, *, within_s: float = LONG_S, **members: Any) -> Message:
         """Take the first message not yet taken of this type and with these members."""
         try:
             async with asyncio.timeout(within_s):

@@ -9,6 +9,7 @@ from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import APP_ID, ROOT, GatewayProcess, app
 from tests.e2e.operator import ask, metrics
 from tests.e2e.receiver import Answer, Receiver
+from tests.patience import LONG_S
 
 
 async def rawpush(gateway: GatewayProcess, *arguments: str) -> tuple[int | None, str]:
@@ -16,7 +17,7 @@ async def rawpush(gateway: GatewayProcess, *arguments: str) -> tuple[int | None,
         sys.executable, "-m", "gateway", arguments[0], "-c", str(gateway.config), "--url", gateway.admin, *arguments[1:],
         cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG_S):
         output, _ = await process.communicate()
     return process.returncode, output.decode()
 

@@ -14,6 +14,7 @@ from tests.e2e.client import Backend, Client
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import ROOT, GatewayProcess, app, free_port
 from tests.e2e.receiver import Answer, Receiver
+from tests.patience import LONG_S
 
 DISK = {"mode": "disk"}
 #: two attempts, then a dead letter
@@ -42,7 +43,7 @@ async def feed(backend: Backend, **query: Any) -> tuple[list[dict[str, Any]], in
 async def rawpush(gateway: GatewayProcess, *arguments: str) -> tuple[int, str, str]:
     """Run the command against the gateway; return exit code, standard output and standard error."""
     process = await begin(gateway, *arguments)
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), LONG_S)
     assert process.returncode is not None
     assert b"Traceback" not in err, err.decode()
     return process.returncode, out.decode(), err.decode()
@@ -92,7 +93,7 @@ async def test_a_receiver_can_live_on_the_feed_alone(start_gateway: StartGateway
         await client.close()
         seen: list[str] = []
         cursor = 0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             while len(seen) < 4:
                 page = await backend.get("/webhooks/events", after=cursor, wait=5)
                 cursor = page["cursor"]
@@ -141,7 +142,7 @@ async def test_a_long_poll_wakes_at_once_and_shutdown_does_not_wait_for_it(start
         after = (await backend.get("/webhooks/events", after="latest"))["cursor"]
         delays = []
         for number in range(5):
-            waiting = asyncio.create_task(backend.get("/webhooks/events", after=after, wait=9))
+            waiting = asyncio.create_task(backend.get("/webhooks/events", after=after, wait=50))
             # a request made after it, on the same loop of the gateway, so the first one waits by now
             await backend.get("/webhooks/snapshot")
             assert not waiting.done()
@@ -152,13 +153,13 @@ async def test_a_long_poll_wakes_at_once_and_shutdown_does_not_wait_for_it(start
             after = page["cursor"]
             assert [event["data"]["event"] for event in page["events"]] == [f"event-{number}"]
         assert min(delays) < 0.5
-        waiting = asyncio.create_task(backend.get("/webhooks/events", after=after, wait=9))
+        waiting = asyncio.create_task(backend.get("/webhooks/events", after=after, wait=50))
         await backend.get("/webhooks/snapshot")
         began = loop.time()
         status = await gateway.stop()
         assert (await waiting)["events"] == []
         assert status == 0
-        assert loop.time() - began < 4
+        assert loop.time() - began < 25, "half of what it would have waited, and many times what it takes"
 
 
 # -- why
@@ -177,7 +178,7 @@ async def test_why_names_the_filter_and_the_attempts(start_gateway: StartGateway
         assert await backend.publish("orders", "created") == 200
         await receiver.wait_for_hooks(lambda hook: hook.attempt == 2)
         hook = receiver.hooks[0]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             while (answer := await backend.get(f"/webhooks/events/{hook.id}"))["endpoints"][0]["deliveries"][0]["state"] == "due":
                 pass
     found = {one["name"]: one for one in answer["endpoints"]}
@@ -253,7 +254,7 @@ async def test_dead_letters_are_all_there_after_a_replay(
             await client.subscribe(f"room-{number}")
             assert await backend.publish(f"room-{number}", "created") == 200
             await client.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             while (endpoint := (await backend.get("/webhooks/endpoints"))["endpoints"][0])["backlog"] or not receiver.hooks:
                 pass  # each question takes a turn; nothing is announced when the last one is given up
         assert (endpoint["dead_letters"], endpoint["last"]["status"]) == (21, 503)
@@ -278,18 +279,18 @@ async def test_dead_letters_are_all_there_after_a_replay(
 
 
 async def test_replays_do_not_hold_up_the_live_ones(start_gateway: StartGateway, receiver: Receiver) -> None:
-    gateway = await start_gateway(app(webhooks=[receiver.endpoint(concurrency=1, timeout="9s")]), outbox=DISK)
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint(concurrency=1, timeout="60s")]), outbox=DISK)
     async with Backend(gateway.port) as backend:
         assert await backend.publish("orders", "first") == 200
         await receiver.one("message.published", event="first")
         let_go = asyncio.Event()
         receiver.rules = [lambda hook: Answer(until=let_go) if hook.is_replay else None]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             while (await post_or_refused(backend, receiver.hooks[0].id)) != 200:
                 pass  # until its delivery is written down it is still due
         await receiver.wait_for_hooks(lambda hook: hook.is_replay)
         assert await backend.publish("orders", "second") == 200
-        await receiver.one("message.published", event="second", within_s=5)
+        await receiver.one("message.published", event="second")
         let_go.set()
 
 
@@ -309,7 +310,7 @@ async def test_two_thousand_replays_interrupted_and_resumed(start_gateway: Start
             batch = [{"name": "n", "channel": "orders", "data": str(start + number)} for number in range(1000)]
             status, _, _ = await backend.call("POST", "/batch_events", json.dumps({"batch": batch}).encode())
             assert status == 200
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             while (await backend.get("/webhooks/endpoints"))["endpoints"][0]["dead_letters"] < total:
                 pass
         receiver.rules.clear()
@@ -317,7 +318,7 @@ async def test_two_thousand_replays_interrupted_and_resumed(start_gateway: Start
         assert process.stdout is not None
         replayed = json.loads(await process.stdout.readline())["replayed"]
         process.send_signal(signal.SIGINT)
-        out, err = await asyncio.wait_for(process.communicate(), 30)
+        out, err = await asyncio.wait_for(process.communicate(), LONG_S)
         replayed += sum(json.loads(line)["replayed"] for line in out.splitlines())
         assert process.returncode == 1, err.decode()
         assert 0 < replayed < total
@@ -328,7 +329,7 @@ async def test_two_thousand_replays_interrupted_and_resumed(start_gateway: Start
         code, out_text, err_text = await rawpush(gateway, "webhooks", "replay", "all", "--dead", "--resume", mark)
         assert (code, err_text) == (0, "")
         assert out_text == f"{total - replayed:,} replayed: handed to the endpoint's replay lane\n"
-        await receiver.wait_until(lambda: len(receiver.of()) == total, f"{total} events", 30)
+        await receiver.wait_until(lambda: len(receiver.of()) == total, f"{total} events", LONG_S)
         assert (await backend.get("/webhooks/endpoints"))["endpoints"][0]["dead_letters"] == 0
     accepted = [envelope for hook in receiver.hooks if hook.is_replay for envelope in hook.envelopes]
     # each once, in order, none missing
@@ -455,6 +456,6 @@ async def test_the_command_line_against_a_running_gateway(start_gateway: StartGa
         assert (await rawpush(gateway, "publish", "orders", "later"))[0] == 0
     assert b"message.published" in line.result()
     follow.send_signal(signal.SIGINT)
-    _, err_bytes = await asyncio.wait_for(follow.communicate(), 10)
+    _, err_bytes = await asyncio.wait_for(follow.communicate(), LONG_S)
     assert follow.returncode == 0
     assert b"go on with: --after " in err_bytes

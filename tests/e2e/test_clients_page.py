@@ -23,6 +23,7 @@ from tests.e2e.node_script import HERE
 from tests.e2e.proxy import Proxy
 from tests.e2e.receiver import Receiver
 from tests.e2e.test_pysher import end
+from tests.patience import LONG_S
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -100,7 +101,7 @@ async def test_its_python_client(shop: GatewayProcess, receiver: Receiver, monke
         await receiver.one("channel.subscribed", channel="private-orders")
         async with Backend(shop.port, *SHOP.values()) as backend:
             assert await backend.publish("private-orders", "created", '{"id":7}') == 200
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             assert json.loads(await heard.get()) == {"id": 7}
     finally:
         await end(names["client"].connection)

@@ -43,7 +43,7 @@ async def test_clients_that_come_back_after_a_crash_have_not_been_away(
     receiver.forgives_repeats = True
     gateway.kill()
     await gateway.ended()
-    gateway = await start_gateway(*apps, outbox=DISK, server={"recovery_linger": "1500ms"})
+    gateway = await start_gateway(*apps, outbox=DISK, server={"recovery_linger": "5s"})
     again = await connect(gateway)
     await again.join("presence-room", "stays")
     # Both departures were due at the same time; when one has come, the other would have.
@@ -68,7 +68,9 @@ async def test_attempts_go_on_counting_in_the_next_life(start_gateway: StartGate
     gateway.kill()
     await gateway.ended()
     before = receiver.hooks[-1].attempt
-    gateway = await start_gateway(*apps, outbox=DISK, server={"shutdown_timeout": "300ms"})
+    # One attempt, and the next one long after this life: none is under way at its end, to be made once more in the next.
+    patient = [app(webhooks=[receiver.endpoint(retry={"initial": "1h", "max_delay": "1h"})])]
+    gateway = await start_gateway(*patient, outbox=DISK)
     await receiver.wait_for_hooks(lambda hook: hook.attempt > before)
     assert await gateway.stop() == 0
     before = receiver.hooks[-1].attempt
@@ -100,7 +102,7 @@ async def test_an_acknowledged_publish_is_never_missing(start_gateway: StartGate
 
 
 async def test_a_deploy_is_not_a_mass_departure(start_gateway: StartGateway, connect: Connect, receiver: Receiver) -> None:
-    apps = [app(webhooks=[receiver.endpoint()], linger="5s")]
+    apps = [app(webhooks=[receiver.endpoint()], linger="1h")]
     gateway = await start_gateway(*apps, outbox=DISK)
     for number in range(5):
         client = await connect(gateway)

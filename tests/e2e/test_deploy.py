@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 
 from tests.e2e import absent
 from tests.e2e.gateway_process import ROOT, GatewayProcess
+from tests.patience import LONG_S
 
 DEPLOY = ROOT / "docs" / "deploy"
 
 
 async def run(*command: str | Path) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LONG_S):
         output, _ = await process.communicate()
     return process.returncode, output.decode()
 

@@ -7,12 +7,14 @@ import json
 import re
 import socket
 import struct
+import time
 
 from tests.e2e.client import QUERY, Backend, Client
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import KEY, GatewayProcess, app
 from tests.e2e.outside import descriptors, memory_mb
 from tests.e2e.receiver import Receiver
+from tests.patience import LONG_S
 
 
 async def test_half_a_character_reaches_everybody_as_valid_text(
@@ -173,7 +175,7 @@ async def test_garbage_costs_the_sender_his_connection(gateway: GatewayProcess, 
         try:
             writer.write(garbage)
             writer.write_eof()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(LONG_S):
                 answer = await reader.read(100)
             assert answer == b"" or re.match(rb"HTTP/1\.[01] 4\d\d ", answer), (garbage[:40], answer)
         except ConnectionError:
@@ -188,7 +190,7 @@ async def test_garbage_costs_the_sender_his_connection(gateway: GatewayProcess, 
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         head = f"GET /app/{KEY}?{QUERY} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n".encode()
         writer.write(head + upgrade + b"\r\n")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             assert re.match(rb"HTTP/1\.1 4\d\d ", await reader.readline())
         writer.close()
     for _ in range(200):
@@ -201,11 +203,9 @@ async def test_garbage_costs_the_sender_his_connection(gateway: GatewayProcess, 
     assert receiver.kinds() == ["connection.opened", "connection.closed"]
     # Two more: the line to the receiver, and the one on which it is asked until it has dealt with the probes.
     async with Backend(gateway.port) as backend:
-        for _ in range(500):
-            assert await backend.get("/channels") == {"channels": {}}
-            if descriptors(gateway) <= before + 2:
-                break
-        assert descriptors(gateway) <= before + 2
+        async with asyncio.timeout(LONG_S):
+            while descriptors(gateway) > before + 2:
+                assert await backend.get("/channels") == {"channels": {}}
     assert len(gateway.lines) < 200
 
 
@@ -230,7 +230,7 @@ async def test_clients_that_never_read_cost_bounded_memory_and_nobodys_time(
     async with Backend(gateway.port) as backend:
         for number in range(60):
             assert await backend.publish(feeds, f"n{number}", "x" * 10_000) == 200
-            assert (await good.expect(f"n{number}", within_s=2))["channel"] == "feed-0"
+            assert (await good.expect(f"n{number}"))["channel"] == "feed-0"
             most = max(most, memory_mb(gateway) - before)
     assert good.passed == []
     ends = await receiver.wait_for("connection.closed", count=5)
@@ -245,13 +245,18 @@ async def test_one_who_floods_is_answered_at_his_own_pace(gateway: GatewayProces
     flooder, good, other = [await connect(gateway) for _ in range(3)]
     for client in (flooder, good, other):
         await client.subscribe("private-chat")
+    began_at = time.monotonic()
     await flooder.write_frames([{"event": "client-x", "channel": "private-chat", "data": "f"}] * 2_000)
     for number in range(10):
         await good.send(f"client-{number}", {}, "private-chat")
         await other.expect(f"client-{number}")
+    heard = list(other.passed)
     await flooder.settle()
-    passed = [frame for frame in other.passed if frame["event"] == "client-x"]
-    assert 10 <= len(passed) <= 30
+    took_s = time.monotonic() - began_at
+    await other.settle()
+    # Ten at once, and ten a second.
+    passed = [frame for frame in heard + other.passed if frame["event"] == "client-x"]
+    assert 10 <= len(passed) <= 10 + 10 * took_s + 1
     refused = await receiver.wait_for("message.rejected", reason="rate_limited", socket_id=flooder.socket_id)
     assert refused
     assert len(gateway.lines) < 200

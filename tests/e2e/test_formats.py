@@ -21,6 +21,7 @@ from standardwebhooks import Webhook
 from tests.e2e.client import Backend
 from tests.e2e.conftest import Connect, RunNode, StartGateway
 from tests.e2e.gateway_process import APP_ID, KEY, SECRET, app
+from tests.patience import LONG_S
 
 HOOK_SECRET = "whsec_" + base64.b64encode(b"a key of twenty-four by.").decode()
 
@@ -59,7 +60,7 @@ class Inbox:
         return web.Response(status=hook.status)
 
     async def wait(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()

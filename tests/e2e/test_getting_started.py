@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.conftest import RunNode
 from tests.e2e.gateway_process import ROOT, GatewayProcess, free_port
+from tests.patience import LONG_S
 
 PAGE = (ROOT / "docs" / "getting-started.md").read_text()
 
@@ -36,7 +37,7 @@ class Output:
         """Read up to a line."""
         assert self.process.stdout is not None
         seen: list[str] = []
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(LONG_S):
             while not seen or seen[-1] != wanted:
                 line = await self.process.stdout.readline()
                 assert line, f"ended after {seen}"

@@ -17,6 +17,7 @@ import pytest
 from tests import contract
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import ROOT, GatewayProcess, app
+from tests.patience import LONG_S
 
 PAGE = (ROOT / "docs" / "publishing.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -58,7 +59,7 @@ async def test_its_node_code_publishes(gateway: GatewayProcess, connect: Connect
     process = await asyncio.create_subprocess_exec(
         node, "--input-type=module", "-", cwd=Path(__file__).parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG_S):
         output, _ = await process.communicate(script.encode())
     assert json.loads(output) == {"orders": {"subscription_count": 1}, "presence-room": {"user_count": 1}}
     assert json.loads((await client.expect("created"))["data"]) == {"id": 7}

@@ -180,8 +180,11 @@ async def test_client_events_that_come_too_fast_cost_no_connection(
     script.send("connect", key=KEY, port=gateway.port)
     script.send("subscribe", channel="private-chat")
     await script.expect("event", event=SUCCEEDED)
-    for _ in range(3):
-        assert await script.ask("trigger", channel="private-chat", event="client-typing", data={})
+    # All at once: a pause among them would give some of the allowance back.
+    for _ in range(5):
+        script.send("trigger", channel="private-chat", event="client-typing", data={})
+    for _ in range(5):
+        assert (await script.expect("answer", to="trigger"))["value"]
     assert (await script.expect("error"))["code"] == 4301
     await receiver.one("message.rejected", reason="rate_limited", channel="private-chat")
     async with Backend(gateway.port) as backend:
@@ -231,7 +234,7 @@ async def test_clients_come_back_after_a_restart(start_gateway: StartGateway, ru
     again = await start_gateway(port=gateway.port, folder="again")
     for script in scripts:
         assert (await script.expect("error"))["code"] == 4200
-        await script.expect("state", current="connected", within_s=30)
+        await script.expect("state", current="connected")
         await script.expect("event", channel="private-orders", event=SUCCEEDED)
     async with Backend(again.port) as backend:
         assert await backend.publish("private-orders", "created", "7") == 200

@@ -19,6 +19,7 @@ from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import KEY, SECRET, GatewayProcess, app
 from tests.e2e.receiver import Receiver
 from tests.e2e.silent import hear_out
+from tests.patience import LONG_S
 
 
 class Threaded:
@@ -59,7 +60,7 @@ class Threaded:
         return heard
 
     async def expect(self, name: str) -> Any:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             while True:
                 found, data = await self.queue.get()
                 if found == name:
@@ -86,12 +87,12 @@ async def end(connection: Any) -> None:
     stock = connection.socket.sock
     if stock is not None and stock.sock is not None:
         stock.sock.shutdown(socket.SHUT_RDWR)
-    await asyncio.to_thread(connection.join, 5)
+    await asyncio.to_thread(connection.join, LONG_S)
     for event in list(connection.timeout_scheduler.queue):
         connection.timeout_scheduler.cancel(event)
     timer = connection.timeout_scheduler_thread
     if timer is not None:
-        await asyncio.to_thread(timer.join, 5)
+        await asyncio.to_thread(timer.join, LONG_S)
         assert not timer.is_alive()
     assert not connection.is_alive()
 
@@ -150,6 +151,8 @@ async def test_it_stays_however_long_it_is_idle(
     (silent,) = await receiver.wait_for("connection.closed")
     assert silent.data["reason"] == "ping_timeout"
     await client.subscribe("orders")
+    await receiver.one("channel.subscribed", channel="orders")
+    await receiver.wait_for("connection.opened", count=2)
     assert receiver.kinds().count("connection.opened") == 2
 
 
@@ -158,7 +161,7 @@ async def test_an_unknown_key_stops_it(gateway: GatewayProcess, pysher_of: Calla
     error = await client.expect("pusher:error")
     assert error["code"] == 4001
     # Its thread ends only if it has understood that it must not come back.
-    await asyncio.to_thread(client.pusher.connection.join, 5)
+    await asyncio.to_thread(client.pusher.connection.join, LONG_S)
     assert not client.pusher.connection.is_alive()
 
 

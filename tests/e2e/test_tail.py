@@ -62,8 +62,8 @@ async def test_it_comes_back_when_the_gateway_does_and_stays_away_when_told_to(s
         await tail.line("following")
         await gateway.stop()
         await tail.line("connecting again")
+        tail.err.clear()  # while there is nobody to follow
         again = await start_gateway(app(), port=gateway.port, folder="again")
-        tail.err.clear()
         await tail.line("following")
         await again.reload([app("1002", key="other")])
         assert await tail.ended() == 1

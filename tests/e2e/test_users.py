@@ -175,7 +175,7 @@ async def test_terminating_again_and_again_hits_who_is_there_and_keeps_the_books
 async def test_who_does_not_prove_himself_is_sent_away(
     start_gateway: StartGateway, run_node: RunNode, connect: Connect, receiver: Receiver
 ) -> None:
-    guarded = app(webhooks=[receiver.endpoint()], authorised_connections=True, authorisation_timeout="1s")
+    guarded = app(webhooks=[receiver.endpoint()], authorised_connections=True, authorisation_timeout="3s")
     gateway = await start_gateway(guarded)
     script = await start(run_node, gateway)
     await signed_in(script, gateway, "a")
@@ -189,7 +189,7 @@ async def test_who_does_not_prove_himself_is_sent_away(
     await script.expect("state", who="idle", current="disconnected")
     closed = await receiver.wait_for("connection.closed", count=2)
     assert {event.data["reason"] for event in closed} == {"unauthorised"}
-    assert all(950 <= event.data["duration_ms"] < 2_000 for event in closed)
+    assert all(2_950 <= event.data["duration_ms"] < 15_000 for event in closed), "half of what would be by default"
     assert await private.settle() == []
     assert await script.ask("sendToUser", user="user-a", event="note", data=1) == 200
     await script.expect("user", who="a", event="note")

@@ -18,7 +18,7 @@ async def sign_in(tab: Tab, gateway: GatewayProcess, user: str, **more: Any) -> 
     """Connect a page, sign in as this user, and return the socket id."""
     known = {"id": user, "user_info": {"name": user.title()}, **more}
     endpoint = {"endpoint": "/pusher/user-auth", "transport": "ajax", "params": {"user": json.dumps(known)}}
-    options = {"userAuthentication": endpoint, "activityTimeout": 1000, "pongTimeout": 1000}
+    options = {"userAuthentication": endpoint, "pongTimeout": 1000}
     tab.send("connect", key=KEY, port=gateway.port, options=options)
     connected = await tab.expect("state", current="connected")
     assert await tab.ask("signIn") == known
@@ -55,7 +55,7 @@ async def test_watched_sent_to_and_sent_away(
 async def test_to_those_who_watch_a_reload_is_no_departure(
     start_gateway: StartGateway, application: Application, open_tab: OpenTab, receiver: Receiver
 ) -> None:
-    gateway = await start_gateway(app(webhooks=[receiver.endpoint()], linger="1500ms"))
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint()], linger="6s"))
     application.use(gateway.port)
     watcher, ada, bo = await open_tab(), await open_tab(), await open_tab()
     await sign_in(ada, gateway, "ada")
@@ -64,7 +64,7 @@ async def test_to_those_who_watch_a_reload_is_no_departure(
     assert sorted((await watcher.expect("watchlist", name="online"))["ids"]) == ["ada", "bo"]
     await ada.reload()
     await sign_in(ada, gateway, "ada")
-    # Whose departure is noticed leaves later than the other's page was reloaded.
+    # Whose departure is noticed leaves later than the other's page was reloaded, which must not take longer than the linger.
     await bo.stop()
     assert (await watcher.expect("watchlist", name="offline"))["ids"] == ["bo"]
     assert [message for message in watcher.messages if message["type"] == "watchlist"] == []

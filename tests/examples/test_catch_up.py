@@ -15,6 +15,7 @@ from tests.e2e.conftest import StartGateway, cleared_away, receiver, start_gatew
 from tests.e2e.gateway_process import APP_ID, KEY, SECRET, app
 from tests.examples.receiver_process import EXAMPLES, RUNTIMES, ReceiverProcess
 from tests.examples.sender import NEW
+from tests.patience import LONG_S
 
 __all__ = ["cleared_away", "receiver", "start_gateway"]
 
@@ -37,7 +38,7 @@ async def catch_up(example: ReceiverProcess, port: int, secret: str = SECRET) ->
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG_S):
         output, _ = await process.communicate()
     return output.decode()
 

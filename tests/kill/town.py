@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 import signal
-import socket
 import sqlite3
 import time
 import traceback
@@ -14,13 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.gateway_process import APP_ID, ROOT, GatewayProcess, app, to_toml
+from tests.e2e.gateway_process import APP_ID, ROOT, GatewayProcess, app, free_port, to_toml
 from tests.kill.crowd import Crowd
 from tests.kill.filter import Filter
 from tests.kill.history import Broken, Envelope, History, Life
 from tests.kill.poll import Poll
 from tests.kill.post import MOODS, TIMEOUT_S, Post
 from tests.kill.press import Press
+from tests.patience import LONG_S
 
 #: name -> what it asks for, its settings, and the moods it may have
 ENDPOINTS: dict[str, tuple[Filter, dict[str, Any], tuple[str, ...]]] = {
@@ -42,7 +42,7 @@ ENDPOINTS: dict[str, tuple[Filter, dict[str, Any], tuple[str, ...]]] = {
 }
 
 #: seconds a start may take on a machine that has other things to do
-_START_S = 20.0
+_START_S = LONG_S
 #: seconds an ordered end may take: more than `shutdown_timeout`
 _END_S = 15.0
 
@@ -53,8 +53,7 @@ class Town:
     def __init__(self, folder: Path, seed: int, root: Path) -> None:
         self.chance = random.Random(seed)
         self.history = History()
-        # not by the seed: two drills side by side would meet in each other's gateway while one of them is down
-        self.port = quiet_port(random.Random())
+        self.port = free_port()
         self.crowd = Crowd(self.port, self.history, seed, places=16)
         self.press = Press(self.port, self.history, seed, authors=3)
         self.poll = Poll(self.port, self.history, seed)
@@ -73,7 +72,7 @@ class Town:
         """Open the receivers and write the gateway's file; nothing is started yet."""
         town = cls(folder, seed, root)
         for name in ENDPOINTS:
-            post = await Post.start(quiet_port(random.Random()))
+            post = await Post.start(free_port())
             assert isinstance(post, Post)
             town.posts[name] = post
         town._write_file()
@@ -228,19 +227,6 @@ class Town:
             await self.gateway.ended()
         for post in self.posts.values():
             await post.stop()
-
-
-def quiet_port(chance: random.Random) -> int:
-    """Return a free port below the range from which connections get theirs: while nobody listens there, none may take it."""
-    for port in chance.sample(range(15_000, 30_000), 100):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise OSError("a hundred ports, and none of them free")
 
 
 def wishes() -> dict[str, Filter]:
