@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.e2e.chromium import Chromium
 from tests.e2e.conftest import Connect, StartGateway
@@ -279,6 +280,29 @@ async def test_a_gateway_that_is_gone_is_told_and_one_that_is_back_is_found(
         await step(back)
 
 
+async def test_who_is_quicker_than_the_login_page_can_still_log_in(start_gateway: StartGateway, chromium: Chromium) -> None:
+    gateway = await start_gateway(admin={"port": 0, "token": "admin-token"})
+    async with browsing(chromium, gateway.admin) as step:
+
+        async def hurry(page: Page) -> None:
+            may_come = asyncio.Event()
+
+            async def hold(route: Route) -> None:
+                await may_come.wait()
+                await route.continue_()
+
+            await page.route("**/login.js", hold)
+            await page.goto(f"{gateway.admin}/login", wait_until="commit")
+            await page.get_by_label("Admin token").fill("admin-token")
+            await page.keyboard.press("Enter")
+            may_come.set()
+            await expect(page.get_by_role("button", name="Log in")).to_be_enabled()
+            await page.keyboard.press("Enter")
+            await expect(page.locator("h1")).to_have_text("Overview")
+
+        await step(hurry)
+
+
 async def test_the_token_opens_a_login_and_no_other_page_can_use_it(
     start_gateway: StartGateway, receiver: Receiver, chromium: Chromium
 ) -> None:
@@ -286,7 +310,9 @@ async def test_the_token_opens_a_login_and_no_other_page_can_use_it(
     async with browsing(chromium, gateway.admin) as step:
 
         async def log_in(page: Page) -> None:
+            button = page.get_by_role("button", name="Log in")
             await page.get_by_label("Admin token").fill("wrong")
+            await expect(button).to_be_enabled()
             await page.keyboard.press("Enter")
             await expect(page.get_by_role("alert")).to_contain_text("not the admin token")
             await page.get_by_label("Admin token").fill("admin-token")
@@ -301,6 +327,7 @@ async def test_the_token_opens_a_login_and_no_other_page_can_use_it(
             await page.get_by_role("button", name="Log out").click()
             await expect(page.get_by_label("Admin token")).to_be_visible()
             await page.get_by_label("Admin token").fill("admin-token")
+            await expect(button).to_be_enabled()
             await page.keyboard.press("Enter")
             await expect(page.get_by_text("● live")).to_be_visible()
             # the login ends, and the page that shows nothing but Live finds out

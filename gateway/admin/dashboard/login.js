@@ -18,3 +18,5 @@ document.getElementById("form").addEventListener("submit", async (submitted) => 
     error.textContent = "The gateway does not answer.";
   }
 });
+// Not before somebody listens: what the browser itself would do with the form is forbidden, and would leave a page that is dead.
+document.getElementById("submit").disabled = false;
