@@ -155,7 +155,8 @@ async def test_the_first_five_minutes() -> None:
     rows = [row for row in seen.splitlines() if "signature" in row]
     assert all("signature ok" in row for row in rows)
     kinds = [row.split()[1] for row in rows]
-    assert kinds[:2] == ["connection.opened", "connection.authenticated"]
+    # A channel's events may come before or after them.
+    assert [kind for kind in kinds if kind.startswith("connection.")][:2] == ["connection.opened", "connection.authenticated"]
     assert {"channel.occupied", "channel.member_added", "message.published", "connection.closed", "channel.vacated"} <= set(kinds)
     assert "\x1b" not in seen
 

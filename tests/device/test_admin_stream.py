@@ -131,7 +131,7 @@ async def test_who_does_not_read_does_not_hold_up_the_end(monkeypatch: pytest.Mo
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
         assert b"101" in await reader.readline()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await served.site.stop()
         writer.close()
 

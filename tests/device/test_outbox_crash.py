@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 from tests.device.outbox_store import rows
@@ -79,9 +78,8 @@ def test_what_was_durable_survives_kill_9_at_any_moment(tmp_path: Path) -> None:
     chance = random.Random(20)
     durable = 0
     settled_to = {1: 0, 2: 0}
-    end = time.monotonic() + 8.0
     rounds = 0
-    while time.monotonic() < end:
+    while rounds < 8 or (not durable and rounds < 100):
         rounds += 1
         for line in _killed(path, chance.uniform(0.0, 0.4)):
             word, *numbers = line.split()
@@ -111,5 +109,4 @@ def test_what_was_durable_survives_kill_9_at_any_moment(tmp_path: Path) -> None:
             expected = [n for n in range(1, count + 1) if n % 4 == lane and n > cursors[lane]]
             assert waiting == [(n, b"%d" % n) for n in expected]
             assert rows(path, "SELECT depth FROM lane WHERE lane = ?", lane) == [(len(expected),)]
-    assert rounds >= 3
     assert durable > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sqlite3
 import subprocess
 import threading
@@ -25,6 +26,7 @@ from gateway.telemetry import Telemetry
 from tests.conformance.outbox_suite import sequences
 from tests.device.outbox_store import NOW_MS, in_thread, make, rows, until
 from tests.fake import FakeClock
+from tests.machine import Machine
 
 KEY = "1001/backend"
 
@@ -73,24 +75,27 @@ async def assert_everything_is_there(outbox: SqliteOutbox, path: Path, count: in
 
 
 class Stalls:
-    """How long the event loop has not turned, between `begin` and `end`."""
+    """How long the event loop has not turned though it could have, between `begin` and `end`."""
 
     def begin(self) -> None:
         self._turns_s: list[float] = []
+        self._machine = Machine(os.getpid())
+        self._machine.begin()
         gc.freeze()  # what other tests have left is not this one's to be collected
         self._task = asyncio.ensure_future(self._watch())
 
     async def _watch(self) -> None:
-        before = time.monotonic()
+        before = self._machine.time()
         while True:
             await asyncio.sleep(0.001)
-            now = time.monotonic()
+            now = self._machine.time()
             self._turns_s.append(now - before)
             before = now
 
     def end(self) -> list[float]:
         """Return the length of each turn, the longest first."""
         self._task.cancel()
+        self._machine.end()
         gc.unfreeze()
         return sorted(self._turns_s, reverse=True)
 

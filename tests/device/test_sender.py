@@ -473,10 +473,10 @@ async def test_a_dripping_body_costs_a_moment_and_the_status_decides(monkeypatch
             await asyncio.sleep(0.01)
 
     async with receiving(handle) as receiver, sending() as sender:
-        outcome = await send(sender, endpoint(receiver.port))
+        outcome = await send(sender, endpoint(receiver.port, timeout_s=LONG_S))
         assert outcome.is_success
         assert outcome.body.strip(b"x") == b""
-        assert outcome.latency_ms < 3000
+        assert outcome.latency_ms < LONG_S / 2 * 1000
         await receiver.ended.wait()
 
 
@@ -488,7 +488,7 @@ async def test_a_status_that_came_in_time_counts_though_the_time_is_up_within_th
         await reader.read()
 
     async with receiving(handle) as receiver, sending() as sender:
-        outcome = await send(sender, endpoint(receiver.port, timeout_s=0.2))
+        outcome = await send(sender, endpoint(receiver.port, timeout_s=1.0))
         assert (outcome.status, outcome.body) == (200, b"hal")
 
 
@@ -506,7 +506,7 @@ async def test_a_receiver_that_does_not_answer_costs_its_timeout(answer: bytes) 
         outcome = await send(sender, endpoint(receiver.port, timeout_s=0.2))
         assert (outcome.stage, outcome.status) == (Stage.TIMEOUT, None)
         assert "0.2 s" in outcome.error
-        assert 190 < outcome.latency_ms < 2000
+        assert 190 < outcome.latency_ms < LONG_S / 2 * 1000
         await receiver.ended.wait()
 
 
@@ -680,11 +680,11 @@ class NameServer(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def name_server() -> AsyncIterator[tuple[NameServer, AsyncResolver]]:
+async def name_server(timeout_s: float = 0.3) -> AsyncIterator[tuple[NameServer, AsyncResolver]]:
     transport, server = await asyncio.get_running_loop().create_datagram_endpoint(NameServer, local_addr=("127.0.0.1", 0))
     server.port = transport.get_extra_info("sockname")[1]
     try:
-        yield server, AsyncResolver(None, ["127.0.0.1"], udp_port=server.port, timeout=0.3, tries=2, lookups="b")
+        yield server, AsyncResolver(None, ["127.0.0.1"], udp_port=server.port, timeout=timeout_s, tries=2, lookups="b")
     finally:
         transport.close()
         await asyncio.sleep(0)
@@ -740,22 +740,22 @@ async def test_a_name_that_does_not_exist() -> None:
 @on_both_loops
 async def test_a_hanging_name_server_holds_up_nobody_and_takes_no_threads() -> None:
     async with (
-        name_server() as (names, resolver),
+        name_server(3.0) as (names, resolver),
         receiving(answering(*[OK] * 9)) as receiver,
         sending(resolver=resolver) as sender,
     ):
         names.addresses["good.test"] = ["127.0.0.1"]
         good = endpoint(0, name="good", url=f"http://good.test:{receiver.port}/")
-        assert (await send(sender, good)).is_success
+        assert (await send_by_name(sender, good))[0].is_success
         await sender.forget(good.key)
 
         def bad(number: int) -> Endpoint:
-            return endpoint(0, name=f"bad{number}", url=f"http://bad{number}.test:{receiver.port}/", timeout_s=0.4)
+            return endpoint(0, name=f"bad{number}", url=f"http://bad{number}.test:{receiver.port}/", timeout_s=2.0)
 
         threads = threading.active_count()
         hanging = [asyncio.create_task(send(sender, bad(n))) for n in range(40)]
         await names.unanswered.wait()
-        assert (await send(sender, good)).is_success
+        assert (await send_by_name(sender, good))[0].is_success
         assert not any(task.done() for task in hanging)
         assert threading.active_count() <= threads
         for outcome in await asyncio.gather(*hanging):

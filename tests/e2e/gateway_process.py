@@ -87,7 +87,7 @@ class GatewayProcess:
             "node": "gw-1",
             "state_dir": str(folder / "state"),
             "drain": "100ms",
-            "shutdown_timeout": "20s",
+            "shutdown_timeout": "30s",
             **settings.get("server", {}),
         }
         defaults = {"outbox": {"mode": "memory"}, "admin": {"port": 0}}

@@ -9,8 +9,8 @@ from tests.e2e.client import Client
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.crowd import Crowd
 from tests.e2e.gateway_process import GatewayProcess, app
-from tests.e2e.machine import Machine
 from tests.e2e.receiver import Receiver
+from tests.machine import Machine
 
 HALL = "presence-hall"
 USERS = [f"u-{number}" for number in range(300)]
@@ -44,7 +44,7 @@ async def test_nobody_waits_for_those_who_leave_and_each_of_them_is_told_of_once
     watchers = await Crowd.gather(gateway.port, HALL, WATCHERS)
     crowd = await Crowd.gather(gateway.port, HALL, USERS)
     await observer.settle()
-    with Machine(gateway) as machine:
+    with Machine(gateway.pid) as machine:
         crowd.vanish()
         waits, left = zip(*[await newcomer(gateway, machine, number) for number in range(20)], strict=True)
     assert max(waits) < 1.0

@@ -13,8 +13,8 @@ import pytest
 from tests.e2e.client import Client, Frame, text_frame
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import app
-from tests.e2e.machine import Machine
 from tests.e2e.receiver import Receiver
+from tests.machine import Machine
 
 #: how often each flooder asks
 TIMES = 4_000
@@ -65,7 +65,7 @@ async def test_a_flood_of_requests_is_the_flooders_alone(
         await client.subscribe("private-chat")
     started = time.monotonic()
     flood = asyncio.create_task(_flood(flooder, turn))
-    with Machine(gateway) as machine:
+    with Machine(gateway.pid) as machine:
         slowest = await _talk(neighbour, friend, flood, machine)
     answers = await flood
     took_s = time.monotonic() - started

@@ -7,32 +7,36 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from tests.e2e.gateway_process import GatewayProcess
-
 _BEAT_S = 0.02
-#: a turn of the test's own event loop may take so long
+#: so late the watch itself may be for what the test does
 _USUAL_S = 0.05
 
 
 class Machine:
-    """Watches while inside `with`."""
+    """Watches this process and the main thread of another, or of itself, while inside `with`, or from `begin` to `end`."""
 
-    def __init__(self, gateway: GatewayProcess) -> None:
-        self._statistics = Path(f"/proc/{gateway.pid}/schedstat")
+    def __init__(self, pid: int) -> None:
+        self._statistics = Path(f"/proc/{pid}/schedstat")
         self._overslept_s = 0.0
         self._ended = threading.Event()
         self._watching = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Machine:
+    def begin(self) -> None:
         self._watching.start()
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def end(self) -> None:
         self._ended.set()
         self._watching.join()
 
+    def __enter__(self) -> Machine:
+        self.begin()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.end()
+
     def time(self) -> float:
-        """Return seconds as a clock would show them that stands still while the test or the gateway could run and did not."""
+        """Return seconds as a clock would show them that stands still while one of the two could run and did not."""
         # Of the second number Linux says: nanoseconds spent waiting for a processor.
         queued_s = int(self._statistics.read_text().split()[1]) / 1e9 if self._statistics.exists() else 0.0
         return time.monotonic() - self._overslept_s - queued_s
