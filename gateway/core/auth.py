@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 from gateway.core.app import App
 from gateway.core.error import RequestError
+from gateway.core.keyed import keyed
 
 #: what a signed request says besides its signature: each name once, or `name[]` once per element, in order
 Parameters = dict[str, list[str]]
@@ -262,7 +263,7 @@ def _refusal(sentence: str, where: str) -> RequestError:
 
 
 def _signature(app: App, signed: bytes) -> bytes:
-    return hmac.digest(_bytes(app.secret), signed, "sha256").hex().encode()
+    return keyed(_bytes(app.secret)).sign(signed).encode()
 
 
 def _equal(one: bytes, other: bytes) -> bool:
