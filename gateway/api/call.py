@@ -34,15 +34,20 @@ class Call:
     trace: Trace | None = None
 
     def json(self) -> object:
-        """Return the parsed body; raises RequestError 400 where it is not JSON in UTF-8 (without a byte order mark)."""
-        try:
-            return orjson.loads(self.body)
-        except orjson.JSONDecodeError as error:
-            raise RequestError(400, f"the body is not JSON in UTF-8: {error}", "body", reason="invalid_data") from error
+        """Return the parsed body; see `parsed`."""
+        return parsed(self.body)
 
     def asked(self, name: str) -> str:
         """Return a parameter that is a comma-separated list, however it was spelled; empty if it is not there."""
         return ",".join(self.parameters.get(name, []) + self.parameters.get(f"{name}[]", []))
+
+
+def parsed(body: bytes) -> object:
+    """Return the parsed body; raises RequestError 400 where it is not JSON in UTF-8 (without a byte order mark)."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(400, f"the body is not JSON in UTF-8: {error}", "body", reason="invalid_data") from error
 
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:

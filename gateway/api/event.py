@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import NamedTuple
 
-from gateway.api.call import Call
+from gateway.api.call import Call, parsed
 from gateway.api.channel import counts
+from gateway.core.app import App
 from gateway.core.auth import Parameters
 from gateway.core.error import RequestError
 from gateway.core.publication import USER_CHANNEL, Publication, describe, parse_batch, parse_event
+from gateway.core.trace import Trace
+from gateway.node import Node
 
 
 class Published(NamedTuple):
@@ -28,31 +31,45 @@ class Published(NamedTuple):
 
 async def publish(call: Call) -> dict[str, object]:
     """Publish one event; answer `{}`, or `{"channels": {name: attributes}}` where `info` was asked for."""
-    return await answer(call, publish_now(call, is_batch=False))
+    return await _publish(call, is_batch=False)
 
 
 async def publish_batch(call: Call) -> dict[str, object]:
     """Publish several events in order, all or none; answer `{}`, or `{"batch": [attributes]}` where any asked for `info`."""
-    return await answer(call, publish_now(call, is_batch=True))
+    return await _publish(call, is_batch=True)
 
 
-def publish_now(call: Call, *, is_batch: bool) -> Published:
-    """Publish what the call asks for, and answer for it with `answer`. Raises RequestError."""
-    body: object = None
+async def _publish(call: Call, *, is_batch: bool) -> dict[str, object]:
+    published = publish_now(call.node, call.app, call.parameters, call.body, call.trace, is_batch=is_batch)
+    return {} if published is None else await answer(call.node, call.app, published)
+
+
+def publish_now(
+    node: Node, app: App, parameters: Parameters, body: bytes, trace: Trace | None, *, is_batch: bool
+) -> Published | None:
+    """Publish what a request asks for whose signature was found right. Raises RequestError.
+
+    Unless the result is None, which says that `{}` may be answered at once, answer for it with `answer`.
+    """
+    asked: object = None
     try:
         if is_batch:
-            body = call.json() if call.body else {}
-            publications = parse_batch(body, call.app, call.trace)
+            asked = parsed(body) if body else {}
+            publications = parse_batch(asked, app, trace)
         else:
-            body = call.json() if call.body else _from_query(call.parameters)
-            publications = [parse_event(body, call.app, call.trace)]
-        return Published(publications, call.node.publish(publications), is_batch)
+            asked = parsed(body) if body else _from_query(parameters)
+            publications = [parse_event(asked, app, trace)]
+        recorded = node.publish(publications)
     except RequestError as error:
-        _reject(call, error, body)
+        if error.reason is not None:
+            channel, name, size = describe(asked, error.where)
+            node.reject(app.id, error.reason, channel, name, size or len(body))
         raise
+    published = Published(publications, recorded, is_batch)
+    return published if recorded is not None or published.asks else None
 
 
-async def answer(call: Call, published: Published) -> dict[str, object]:
+async def answer(node: Node, app: App, published: Published) -> dict[str, object]:
     """Return what is answered for what `publish_now` published, once it is recorded."""
     if published.recorded is not None:
         await published.recorded
@@ -60,20 +77,20 @@ async def answer(call: Call, published: Published) -> dict[str, object]:
         return {}
     publications = published.publications
     if published.is_batch:
-        return {"batch": [(await _attributes(call, publication))[0] for publication in publications]}
+        return {"batch": [(await _attributes(node, app, publication))[0] for publication in publications]}
     (publication,) = publications
-    return {"channels": dict(zip(publication.channels, await _attributes(call, publication), strict=True))}
+    return {"channels": dict(zip(publication.channels, await _attributes(node, app, publication), strict=True))}
 
 
-async def _attributes(call: Call, publication: Publication) -> list[dict[str, object]]:
-    return await asyncio.gather(*(_attributes_of(call, name, publication.info) for name in publication.channels))
+async def _attributes(node: Node, app: App, publication: Publication) -> list[dict[str, object]]:
+    return await asyncio.gather(*(_attributes_of(node, app, name, publication.info) for name in publication.channels))
 
 
-async def _attributes_of(call: Call, channel: str, info: frozenset[str]) -> dict[str, object]:
+async def _attributes_of(node: Node, app: App, channel: str, info: frozenset[str]) -> dict[str, object]:
     # what is published for a user has no occupancy that could be told
     if not info or channel.startswith(USER_CHANNEL):
         return {}
-    return counts(channel, info, await call.node.tracker.occupancy(call.app.id, channel))
+    return counts(channel, info, await node.tracker.occupancy(app.id, channel))
 
 
 def _from_query(parameters: Parameters) -> dict[str, object]:
@@ -82,9 +99,3 @@ def _from_query(parameters: Parameters) -> dict[str, object]:
     if "channels[]" in parameters:
         event["channels"] = parameters["channels[]"]
     return event
-
-
-def _reject(call: Call, error: RequestError, body: object) -> None:
-    if error.reason is not None:
-        channel, event, size = describe(body, error.where)
-        call.node.reject(call.app.id, error.reason, channel, event, size or len(call.body))

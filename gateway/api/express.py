@@ -19,13 +19,15 @@ from functools import partial
 from aiohttp import web
 
 from gateway.api import call, event
-from gateway.api.call import Call, too_late, verified
+from gateway.api.call import too_late, verified
 from gateway.api.connection import LINGER_S, Connection, Requests
+from gateway.api.form import Forms
 from gateway.api.plain import Publish, Reader, is_whole
 from gateway.api.reply import Reply, done, failure, refuse
 from gateway.core.app import App
+from gateway.core.auth import Parameters
 from gateway.core.error import RequestError
-from gateway.desk import Desk
+from gateway.core.trace import Trace
 from gateway.node import Node
 from gateway.ports import Clock
 
@@ -36,12 +38,14 @@ _MOST_BEHIND = 65_536
 class Shortcut:
     """Carries out plain publishes; `prefix` is where the API is mounted."""
 
-    def __init__(self, *, node: Node, desk: Desk, clock: Clock, prefix: str) -> None:
+    def __init__(self, *, node: Node, clock: Clock, prefix: str) -> None:
         self._node = node
-        self._desk = desk
         self._clock = clock
         self._prefix = prefix
         self._reader = Reader(prefix)
+        self._forms = Forms(node=node, clock=clock, prefix=prefix)
+        #: returns form, body and trace of a whole publish, if it is right and of a form seen before
+        self.recognise = self._forms.read
 
     def read(self, data: bytes) -> tuple[Publish, App] | None:
         """Return the plain publish that `data` begins with, and its app; None if it is none, or is to be refused for its size."""
@@ -54,22 +58,31 @@ class Shortcut:
             return None
         return None if app is None or head.length > app.limits.request else (head, app)
 
-    def carry_out(self, head: Publish, app: App, body: bytes) -> asyncio.Future[dict[str, object]] | asyncio.Future[None] | None:
-        """Publish; return None if it can be answered for at once, with an empty object.
-
-        Otherwise the future's result is the answer; None stands for the empty one. Raises what failed, as does the future.
-        """
+    def verified(self, head: Publish, app: App, data: bytes, body: bytes) -> Parameters:
+        """Return the parameters of a whole publish; raises RequestError."""
         try:
             parameters = verified(app, "POST", head.path, self._prefix, head.query, body, self._clock)
         except RequestError as error:
             if error.reason is not None:
                 self._node.reject(app.id, error.reason, None, None, len(body))
             raise
-        asked = Call(self._node, self._desk, app, parameters, body, "", head.trace)
-        published = event.publish_now(asked, is_batch=head.is_batch)
-        if published.asks:
-            return asyncio.ensure_future(event.answer(asked, published))
-        return None if published.recorded is None else asyncio.ensure_future(published.recorded)
+        if not parameters:
+            self._forms.learn(data, head, app)
+        return parameters
+
+    def publish(
+        self, app: App, parameters: Parameters, body: bytes, trace: Trace | None, *, is_batch: bool
+    ) -> asyncio.Future[dict[str, object]] | asyncio.Future[None] | None:
+        """Publish what a right request asks for; return None if it can be answered for at once, with an empty object.
+
+        Otherwise the future's result is the answer; None stands for the empty one. Raises what failed, as does the future.
+        """
+        published = event.publish_now(self._node, app, parameters, body, trace, is_batch=is_batch)
+        if published is None:
+            return None
+        if published.recorded is None or published.asks:
+            return asyncio.ensure_future(event.answer(self._node, app, published))
+        return asyncio.ensure_future(published.recorded)
 
 
 class _Partial:
@@ -77,11 +90,11 @@ class _Partial:
 
     __slots__ = ("app", "head", "missing", "pieces", "timer")
 
-    def __init__(self, head: Publish, app: App, piece: bytes, timer: asyncio.TimerHandle) -> None:
+    def __init__(self, head: Publish, app: App, data: bytes, timer: asyncio.TimerHandle) -> None:
         self.head = head
         self.app = app
-        self.pieces = [piece]
-        self.missing = head.length - len(piece)
+        self.pieces = [data]
+        self.missing = head.start + head.length - len(data)
         self.timer = timer
 
 
@@ -114,14 +127,21 @@ class Express(Connection):
             self._keep(data)
         elif self._dropped:
             self._drop(data)
+        elif not self._is_free() or (known := self._shortcut.recognise(data)) is None:
+            self._read(data)
         else:
-            begun = self._shortcut.read(data) if self._is_free() else None
-            if begun is None or len(data) > begun[0].start + begun[0].length:
-                self._comes_back = self._is_free() and is_whole(data)
-                self._is_fresh = False
-                super().data_received(data)
-            else:
-                self._begin(*begun, data[begun[0].start :])
+            form, body, trace = known
+            self._publish(form.path, form.app, {}, body, trace, is_batch=form.is_batch)
+
+    def _read(self, data: bytes) -> None:
+        """Take what begins a request, of whatever kind."""
+        begun = self._shortcut.read(data) if self._is_free() else None
+        if begun is None or len(data) > begun[0].start + begun[0].length:
+            self._comes_back = self._is_free() and is_whole(data)
+            self._is_fresh = False
+            super().data_received(data)
+        else:
+            self._begin(*begun, data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         unfinished, self._partial = self._partial, None
@@ -144,14 +164,12 @@ class Express(Connection):
             return True
         return self._comes_back and self._waiter is not None and not self._waiter.done()
 
-    def _begin(self, head: Publish, app: App, body: bytes) -> None:
-        self.requests.began()
-        self._is_busy = True
-        if len(body) == head.length:
-            self._carry_out(head, app, body)
+    def _begin(self, head: Publish, app: App, data: bytes) -> None:
+        if len(data) == head.start + head.length:
+            self._carry_out(head, app, data)
         else:
-            self._stay_awake()
-            self._partial = _Partial(head, app, body, self._loop.call_later(call.BODY_TIMEOUT_S, self._is_late))
+            self._stay_busy()
+            self._partial = _Partial(head, app, data, self._loop.call_later(call.BODY_TIMEOUT_S, self._is_late))
 
     def _complete(self, unfinished: _Partial, data: bytes) -> None:
         piece = data[: unfinished.missing]
@@ -161,7 +179,13 @@ class Express(Connection):
             self._partial = None
             unfinished.timer.cancel()
             self._behind = data[len(piece) :]
-            self._carry_out(unfinished.head, unfinished.app, b"".join(unfinished.pieces))
+            whole = b"".join(unfinished.pieces)
+            known = self._shortcut.recognise(whole)
+            if known is None:
+                self._carry_out(unfinished.head, unfinished.app, whole)
+            else:
+                form, body, trace = known
+                self._publish(form.path, form.app, {}, body, trace, is_batch=form.is_batch)
 
     def _is_late(self) -> None:
         unfinished, self._partial = self._partial, None
@@ -180,17 +204,26 @@ class Express(Connection):
             self._is_held = True
             self.transport.pause_reading()
 
-    def _carry_out(self, head: Publish, app: App, body: bytes) -> None:
+    def _carry_out(self, head: Publish, app: App, data: bytes) -> None:
+        body = data[head.start :]
         try:
-            answer = self._shortcut.carry_out(head, app, body)
+            parameters = self._shortcut.verified(head, app, data, body)
         except Exception as error:  # noqa: BLE001 -- what is not a refusal is logged there
             self._answer(failure(error, "POST", head.path))
+            return
+        self._publish(head.path, app, parameters, body, head.trace, is_batch=head.is_batch)
+
+    def _publish(self, path: str, app: App, parameters: Parameters, body: bytes, trace: Trace | None, *, is_batch: bool) -> None:
+        try:
+            answer = self._shortcut.publish(app, parameters, body, trace, is_batch=is_batch)
+        except Exception as error:  # noqa: BLE001 -- as above
+            self._answer(failure(error, "POST", path))
             return
         if answer is None:
             self._answer(None)
         else:
-            self._stay_awake()
-            answer.add_done_callback(partial(self._carried_out, head.path))
+            self._stay_busy()
+            answer.add_done_callback(partial(self._carried_out, path))
 
     def _carried_out(self, path: str, answer: asyncio.Future[dict[str, object]] | asyncio.Future[None]) -> None:
         if answer.cancelled():
@@ -207,17 +240,17 @@ class Express(Connection):
 
     def _answer(self, reply: Reply | None) -> None:
         """Write the answer, None for the empty object, and go on."""
-        self._is_busy = False
         self.answered += 1
+        if self._is_busy:
+            self._is_busy = False
+            self.requests.ended()
         transport = self.transport
         if transport is None or self._force_close:
-            self.requests.ended()
             return
         if self.requests.is_stopping:
             reply = reply or Reply(200, {})
             reply.force_close()
         transport.write(done() if reply is None else reply.whole())
-        self.requests.ended()
         if reply is None or reply.keep_alive:
             self._stay_awake()
             self._go_on(transport)
@@ -233,6 +266,13 @@ class Express(Connection):
         if self._behind:
             behind, self._behind = self._behind, b""
             self.data_received(behind)
+
+    def _stay_busy(self) -> None:
+        """Say that a publish is under way that is not answered in this turn of the loop."""
+        self._stay_awake()
+        if not self._is_busy:
+            self._is_busy = True
+            self.requests.began()
 
     def _stay_awake(self) -> None:
         """Count the time of an idle connection from now on, as aiohttp does behind its own answers."""

@@ -66,15 +66,20 @@ class Reader:
         line = self._line.match(data)
         if line is None:
             return None
-        fields_at = line.end()
-        end = data.find(b"\r\n\r\n", fields_at, _MOST_HEAD)
-        if end < 0:
-            return None
-        length, trace = _read_fields(data[fields_at:end])
+        length, trace, start = read_rest(data, line.end())
         if length < 1:
             return None
         path, app_id, batch, query = line.groups()
-        return Publish(path.decode(), app_id.decode(), query.decode(), length, end + 4, batch is not None, trace)
+        return Publish(path.decode(), app_id.decode(), query.decode(), length, start, batch is not None, trace)
+
+
+def read_rest(data: bytes, fields_at: int) -> tuple[int, Trace | None, int]:
+    """Return how long a plain request's body is, its trace, and where the body begins; the length is -1 where it is not plain.
+
+    `fields_at` is where its first line has ended.
+    """
+    end = data.find(b"\r\n\r\n", fields_at, _MOST_HEAD)
+    return (*_read_fields(data[fields_at:end]), end + 4) if end >= 0 else (*_NOT, 0)
 
 
 def is_whole(data: bytes) -> bool:

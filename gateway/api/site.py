@@ -112,7 +112,7 @@ class Site:
         self._prefix = path_prefix.rstrip("/")
         self._server = web.Server(self._handle)
         self._requests = Requests()
-        self._shortcut = Shortcut(node=node, desk=desk, clock=clock, prefix=self._prefix)
+        self._shortcut = Shortcut(node=node, clock=clock, prefix=self._prefix)
         #: takes over a connection, with all that came from the head of its present request on, if that asks for a WebSocket
         self.take_back: Callable[[asyncio.Transport, bytes], None] | None = None
 
