@@ -22,11 +22,8 @@ class Published(NamedTuple):
     publications: Sequence[Publication]
     recorded: Awaitable[None] | None
     is_batch: bool
-
-    @property
-    def asks(self) -> bool:
-        """Whether any event asks for attributes; else the answer is `{}`."""
-        return any(publication.info for publication in self.publications)
+    #: whether any event asks for attributes; else the answer is `{}`
+    asks: bool
 
 
 async def publish(call: Call) -> dict[str, object]:
@@ -56,17 +53,18 @@ def publish_now(
         if is_batch:
             asked = parsed(body) if body else {}
             publications = parse_batch(asked, app, trace)
+            asks = any(publication.info for publication in publications)
         else:
             asked = parsed(body) if body else _from_query(parameters)
-            publications = [parse_event(asked, app, trace)]
+            publication = parse_event(asked, app, trace)
+            publications, asks = [publication], bool(publication.info)
         recorded = node.publish(publications)
     except RequestError as error:
         if error.reason is not None:
             channel, name, size = describe(asked, error.where)
             node.reject(app.id, error.reason, channel, name, size or len(body))
         raise
-    published = Published(publications, recorded, is_batch)
-    return published if recorded is not None or published.asks else None
+    return Published(publications, recorded, is_batch, asks) if asks or recorded is not None else None
 
 
 async def answer(node: Node, app: App, published: Published) -> dict[str, object]:

@@ -39,7 +39,7 @@ class Shortcut:
     """Carries out plain publishes; `prefix` is where the API is mounted."""
 
     def __init__(self, *, node: Node, clock: Clock, prefix: str) -> None:
-        self._node = node
+        self.node = node
         self._clock = clock
         self._prefix = prefix
         self._reader = Reader(prefix)
@@ -53,7 +53,7 @@ class Shortcut:
         if head is None:
             return None
         try:
-            app = self._node.app(head.app_id)
+            app = self.node.app(head.app_id)
         except Exception:  # noqa: BLE001 -- the long way meets with the same, logs it and answers it
             return None
         return None if app is None or head.length > app.limits.request else (head, app)
@@ -64,24 +64,16 @@ class Shortcut:
             parameters = verified(app, "POST", head.path, self._prefix, head.query, body, self._clock)
         except RequestError as error:
             if error.reason is not None:
-                self._node.reject(app.id, error.reason, None, None, len(body))
+                self.node.reject(app.id, error.reason, None, None, len(body))
             raise
         if not parameters:
             self._forms.learn(data, head, app)
         return parameters
 
-    def publish(
-        self, app: App, parameters: Parameters, body: bytes, trace: Trace | None, *, is_batch: bool
-    ) -> asyncio.Future[dict[str, object]] | asyncio.Future[None] | None:
-        """Publish what a right request asks for; return None if it can be answered for at once, with an empty object.
-
-        Otherwise the future's result is the answer; None stands for the empty one. Raises what failed, as does the future.
-        """
-        published = event.publish_now(self._node, app, parameters, body, trace, is_batch=is_batch)
-        if published is None:
-            return None
+    def answer(self, app: App, published: event.Published) -> asyncio.Future[dict[str, object]] | asyncio.Future[None]:
+        """Return what becomes the answer to what was published, None standing for the empty one; it may also raise."""
         if published.recorded is None or published.asks:
-            return asyncio.ensure_future(event.answer(self._node, app, published))
+            return asyncio.ensure_future(event.answer(self.node, app, published))
         return asyncio.ensure_future(published.recorded)
 
 
@@ -215,15 +207,15 @@ class Express(Connection):
 
     def _publish(self, path: str, app: App, parameters: Parameters, body: bytes, trace: Trace | None, *, is_batch: bool) -> None:
         try:
-            answer = self._shortcut.publish(app, parameters, body, trace, is_batch=is_batch)
+            published = event.publish_now(self._shortcut.node, app, parameters, body, trace, is_batch=is_batch)
         except Exception as error:  # noqa: BLE001 -- as above
             self._answer(failure(error, "POST", path))
             return
-        if answer is None:
+        if published is None:
             self._answer(None)
         else:
             self._stay_busy()
-            answer.add_done_callback(partial(self._carried_out, path))
+            self._shortcut.answer(app, published).add_done_callback(partial(self._carried_out, path))
 
     def _carried_out(self, path: str, answer: asyncio.Future[dict[str, object]] | asyncio.Future[None]) -> None:
         if answer.cancelled():
@@ -253,7 +245,8 @@ class Express(Connection):
         transport.write(done() if reply is None else reply.whole())
         if reply is None or reply.keep_alive:
             self._stay_awake()
-            self._go_on(transport)
+            if self._behind or self._is_held:
+                self._go_on(transport)
         elif self._dropped:
             self._loop.call_later(LINGER_S, self.force_close)
         else:

@@ -61,19 +61,23 @@ class Form:
         self.path = head.path
         self.size = cut.size
 
-    def read(self, data: bytes, now_s: float) -> tuple[bytes, Trace | None] | None:
-        """Return body and trace of a whole request of this form that is right at this time, in Unix seconds; None: it is not."""
+    def read(self, data: bytes, now_s: float) -> Recognised | None:
+        """Return a whole request of this form if it is right at this time, in Unix seconds; None: it is not."""
         if len(data) < self.size:
             return None
         pieces = self._cut(data)
         if pieces[:-1:2] != self._constant:
             return None
         length, trace, start = read_rest(data, self.size)
-        if length < 1 or length > self.app.limits.request or len(data) != start + length:
+        body = data[start:]
+        if length < 1 or length > self.app.limits.request or len(body) != length:
             return None
         stamp, digest, signature = self._pick(pieces)
-        body = data[start:]
-        return (body, trace) if is_right(self._keyed, stamp, digest, signature, body, now_s) else None
+        return (self, body, trace) if is_right(self._keyed, stamp, digest, signature, body, now_s) else None
+
+
+#: the form of a request, its body and its trace
+Recognised = tuple[Form, bytes, Trace | None]
 
 
 class Forms:
@@ -85,8 +89,8 @@ class Forms:
         self._prefix = prefix
         self._known: dict[bytes, Form] = {}
 
-    def read(self, data: bytes) -> tuple[Form, bytes, Trace | None] | None:
-        """Return the form of a whole and right publish, its body and its trace; None where the full reading is to decide."""
+    def read(self, data: bytes) -> Recognised | None:
+        """Return a whole and right publish of a known form; None where the full reading is to decide."""
         form = self._known.get(_beginning(data))
         if form is None:
             return None
@@ -97,8 +101,7 @@ class Forms:
                 return None
         except Exception:  # noqa: BLE001 -- the full reading meets with the same, logs it and answers it
             return None
-        found = form.read(data, self._clock.epoch_ms() / 1000)
-        return None if found is None else (form, *found)
+        return form.read(data, self._clock.epoch_ms() / 1000)
 
     def learn(self, data: bytes, head: Publish, app: App) -> None:
         """Keep the form of a whole publish that was found right, if it has one."""

@@ -110,7 +110,7 @@ def is_right(signs: Keyed, stamp: bytes, digest: bytes, signature: bytes, body: 
         stamp.isdigit()
         and abs(now_s - int(stamp)) < GRACE_S
         and _digest(body) == digest
-        and _equal(signs.sign(b"%b&auth_version=1.0&body_md5=%b" % (stamp, digest)).encode(), signature)
+        and _equal(signs.sign(stamp + b"&auth_version=1.0&body_md5=" + digest).encode(), signature)
     )
 
 

@@ -111,14 +111,19 @@ def describe(body: object, where: str | None) -> tuple[str | None, str | None, i
 
 
 def _publication(event: dict[str, object], app: App, channels: tuple[str, ...], at: str, trace: Trace | None) -> Publication:
+    limits = app.limits
+    name, data = _name(event.get("name"), limits, at), _data(event.get("data"), limits, at)
+    socket_id, info = event.get("socket_id"), event.get("info")
     return Publication(
-        app_id=app.id,
-        event=_name(event.get("name"), app.limits, f"{at}name"),
-        channels=channels,
-        data=_data(event.get("data"), app.limits, f"{at}data"),
-        except_socket_id=_socket_id(event.get("socket_id"), f"{at}socket_id"),
-        info=_info(event.get("info"), f"{at}info"),
-        trace=trace,
+        app.id,
+        name,
+        channels,
+        data,
+        None if socket_id is None else _socket_id(socket_id, at),
+        False,
+        None,
+        _NO_INFO if info is None else _info(info, at),
+        trace,
     )
 
 
@@ -145,6 +150,8 @@ def _channels(event: dict[str, object], limits: Limits) -> tuple[str, ...]:
             "channels",
             reason="invalid_channel",
         )
+    if len(channels) == 1:
+        return (_channel(channels[0], limits, "channels[0]"),)
     return _distinct(_channel(name, limits, f"channels[{index}]") for index, name in enumerate(channels))
 
 
@@ -169,27 +176,27 @@ def _is_user_channel(name: str) -> bool:
     return name.startswith(USER_CHANNEL) and is_legal(name[len(USER_CHANNEL) :], _USER_CHANNEL_LENGTH - len(USER_CHANNEL))
 
 
-def _name(name: object, limits: Limits, where: str) -> str:
+def _name(name: object, limits: Limits, at: str) -> str:
+    if isinstance(name, str) and 0 < len(name) <= limits.event_name and not name.startswith(_RESERVED_EVENTS):
+        return name
     if not isinstance(name, str) or not name:
-        raise RequestError(400, "name must be a string that is not empty: the event's name", where, reason="invalid_event")
-    if len(name) > limits.event_name:
-        raise RequestError(
-            400, f"the event's name has {len(name)} characters, {limits.event_name} are allowed", where, reason="invalid_event"
-        )
-    if name.startswith(_RESERVED_EVENTS):
-        raise RequestError(400, "event names beginning pusher: or pusher_internal: are reserved", where, reason="invalid_event")
-    return name
+        sentence = "name must be a string that is not empty: the event's name"
+    elif len(name) > limits.event_name:
+        sentence = f"the event's name has {len(name)} characters, {limits.event_name} are allowed"
+    else:
+        sentence = "event names beginning pusher: or pusher_internal: are reserved"
+    raise RequestError(400, sentence, f"{at}name", reason="invalid_event")
 
 
-def _data(data: object, limits: Limits, where: str) -> str:
+def _data(data: object, limits: Limits, at: str) -> str:
     if data is None:
-        raise RequestError(400, "data is missing: it must be a string", where, reason="invalid_data")
+        raise RequestError(400, "data is missing: it must be a string", f"{at}data", reason="invalid_data")
     if not isinstance(data, str):
-        data = _compact(data, where)
+        data = _compact(data, f"{at}data")
     size = _size(data)
     if size > limits.event_data:
         raise RequestError(
-            413, f"data has {size} bytes of UTF-8, {limits.event_data} are allowed", where, reason="payload_too_large"
+            413, f"data has {size} bytes of UTF-8, {limits.event_data} are allowed", f"{at}data", reason="payload_too_large"
         )
     return data
 
@@ -208,17 +215,13 @@ def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def _socket_id(value: object, where: str) -> str | None:
-    if value is None:
-        return None
+def _socket_id(value: object, at: str) -> str:
     if not isinstance(value, str) or _SOCKET_ID.fullmatch(value) is None:
-        raise RequestError(400, "socket_id must be digits, a dot, digits", where, reason="invalid_event")
+        raise RequestError(400, "socket_id must be digits, a dot, digits", f"{at}socket_id", reason="invalid_event")
     return value
 
 
-def _info(value: object, where: str) -> frozenset[str]:
-    if value is None:
-        return _NO_INFO
+def _info(value: object, at: str) -> frozenset[str]:
     if not isinstance(value, str):
-        raise RequestError(400, "info must be a comma-separated list of attributes", where, reason="invalid_event")
+        raise RequestError(400, "info must be a comma-separated list of attributes", f"{at}info", reason="invalid_event")
     return parse_info(value) & ATTRIBUTES
