@@ -24,6 +24,7 @@ from gateway.api.connection import LINGER_S, Connection, Requests
 from gateway.api.form import Forms
 from gateway.api.plain import Publish, Reader, is_whole
 from gateway.api.reply import Reply, done, failure, refuse
+from gateway.api.turn import Turn
 from gateway.core.app import App
 from gateway.core.auth import Parameters
 from gateway.core.error import RequestError
@@ -44,6 +45,7 @@ class Shortcut:
         self._prefix = prefix
         self._reader = Reader(prefix)
         self._forms = Forms(node=node, clock=clock, prefix=prefix)
+        self.turn = Turn()
         #: returns form, body and trace of a whole publish, if it is right and of a form seen before
         self.recognise = self._forms.read
 
@@ -161,6 +163,7 @@ class Express(Connection):
             self._carry_out(head, app, data)
         else:
             self._stay_busy()
+            self._stay_awake()
             self._partial = _Partial(head, app, data, self._loop.call_later(call.BODY_TIMEOUT_S, self._is_late))
 
     def _complete(self, unfinished: _Partial, data: bytes) -> None:
@@ -211,11 +214,16 @@ class Express(Connection):
         except Exception as error:  # noqa: BLE001 -- as above
             self._answer(failure(error, "POST", path))
             return
+        self._stay_busy()
         if published is None:
-            self._answer(None)
+            self._shortcut.turn.answer_later(self)
         else:
-            self._stay_busy()
+            self._stay_awake()
             self._shortcut.answer(app, published).add_done_callback(partial(self._carried_out, path))
+
+    def answer_now(self) -> None:
+        """Answer a publish for which there is nothing to say."""
+        self._answer(None)
 
     def _carried_out(self, path: str, answer: asyncio.Future[dict[str, object]] | asyncio.Future[None]) -> None:
         if answer.cancelled():
@@ -261,8 +269,7 @@ class Express(Connection):
             self.data_received(behind)
 
     def _stay_busy(self) -> None:
-        """Say that a publish is under way that is not answered in this turn of the loop."""
-        self._stay_awake()
+        """Say that a publish is under way whose answer is written later."""
         if not self._is_busy:
             self._is_busy = True
             self.requests.began()

@@ -503,6 +503,31 @@ async def test_stopping_waits_for_a_body_and_a_commit() -> None:
     assert wire.is_gone
 
 
+async def test_stopping_waits_for_an_answer_that_is_due_in_this_turn() -> None:
+    way = Way()
+    wires = [way.connect(), way.connect()]
+    for wire in wires:
+        await wire.feed(b"")
+    for wire in wires:
+        wire.protocol.data_received(plain())
+    # they are written in a row when the turn is over
+    assert [wire.written for wire in wires] == [b"", b""]
+    await way.site.stop(3600)
+    for wire in wires:
+        assert wire.statuses() == [200]
+        assert b"\r\nConnection: close\r\n" in wire.written
+        assert wire.is_gone
+
+
+async def test_what_comes_behind_a_publish_in_the_same_turn_is_answered_behind_it() -> None:
+    way = Way()
+    wire = way.connect()
+    for data in (plain(), plain(b"[]"), HEALTH, plain()):
+        wire.protocol.data_received(data)
+    await wire.feed(b"")
+    assert wire.statuses() == [200, 400, 200, 200]
+
+
 async def test_a_connection_is_idle_from_its_last_answer_on(monkeypatch: pytest.MonkeyPatch) -> None:
     loop, late = asyncio.get_running_loop(), 0.0
     real = loop.time
