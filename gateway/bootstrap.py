@@ -28,6 +28,7 @@ from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.core.error import RequestError
 from gateway.core.ident import Ids
+from gateway.core.newcomer import Newcomers
 from gateway.core.webhook import Endpoint, Router
 from gateway.delivery.address import AddressRules
 from gateway.delivery.pool import Pool
@@ -147,6 +148,7 @@ class Gateway:
             chance=lambda: secrets.randbits(62),
             defer=asyncio.get_running_loop().call_soon,
             activity_timeout_s=round(server.activity_timeout_s),
+            newcomers=Newcomers(server.newcomers_per_address, server.newcomers_burst),
         )
         self._site = Site(node=self.node, desk=desk, clock=self._clock, path_prefix=server.path_prefix)
         self._entrance = Entrance(server, node=self.node, clock=self._clock, http=self._site.protocol, telemetry=self.telemetry)

@@ -25,6 +25,7 @@ from gateway.core.app import App
 from gateway.core.error import Code, RequestError
 from gateway.core.ident import Ids, socket_id
 from gateway.core.lifecycle import Instant, Lifecycle, Span, SpanClosed
+from gateway.core.newcomer import Newcomers
 from gateway.core.publication import Publication
 from gateway.core.roster import Diff, Member
 from gateway.core.session import Session
@@ -53,6 +54,7 @@ class Node:
         chance: Callable[[], int],
         defer: Callable[[Callable[[], None]], object],
         activity_timeout_s: int,
+        newcomers: Newcomers | None = None,
     ) -> None:
         """`chance` returns 62 random bits; `defer` runs a callable in a later turn of the loop."""
         self.tracker = tracker
@@ -63,6 +65,7 @@ class Node:
         self._telemetry = telemetry
         self._chance = chance
         self._activity_timeout_s = activity_timeout_s
+        self._newcomers = Newcomers() if newcomers is None else newcomers
         self._bulletin = Bulletin(recorder=recorder, clock=clock, telemetry=telemetry)
         self._tenants = {app.id: Tenant(app, self._lifecycle(app)) for app in apps}
         self._by_key = {tenant.app.key: tenant for tenant in self._tenants.values()}
@@ -85,18 +88,15 @@ class Node:
     def open(self, handshake: Handshake, connection: Connection) -> Live | None:
         """Admit a connection whose upgrade was answered, or refuse it with error frame and close; None if refused."""
         tenant = self._by_key.get(handshake.key)
-        refused = refusal(
-            handshake,
-            tenant.app if tenant is not None else None,
-            is_open=not (self._is_starting or self._is_draining),
-            has_room=tenant is None or not self._has_no_room(tenant),
-            connections=len(tenant.lives) if tenant is not None else 0,
-        )
+        app, connections = (None, 0) if tenant is None else (tenant.app, len(tenant.lives))
+        is_open = not (self._is_starting or self._is_draining)
+        may_come = self._newcomers.admits(handshake.remote_ip, self._clock.monotonic())
+        has_room = tenant is None or not self._has_no_room(tenant)
+        refused = refusal(handshake, app, is_open=is_open, may_come=may_come, has_room=has_room, connections=connections)
         if refused is not None:
-            code, sentence = refused
-            self._telemetry.connections_refused[code] += 1
-            connection.offer(frame.wire(frame.error(code, sentence)))
-            connection.close(code, sentence)
+            self._telemetry.connections_refused[refused[0]] += 1
+            connection.offer(frame.wire(frame.error(*refused)))
+            connection.close(*refused)
             return None
         assert tenant is not None, "a key nobody has is refused"
         name = socket_id(self._chance())

@@ -54,7 +54,7 @@ NEVER_IN_CORE = {
 #: the standard modules the core may use; a list one can recite
 CORE_MAY_USE = set(
     "__future__ base64 binascii bisect collections dataclasses datetime difflib email enum fnmatch functools hashlib heapq hmac "
-    "itertools math operator re string struct types typing urllib zlib orjson".split()
+    "ipaddress itertools math operator re string struct types typing urllib zlib orjson".split()
 )
 
 LIVE_HALF = {
@@ -65,6 +65,7 @@ LIVE_HALF = {
     "frame",
     "hub",
     "limit",
+    "newcomer",
     "probation",
     "publication",
     "roster",

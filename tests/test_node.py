@@ -17,6 +17,7 @@ from gateway.core.app import App, Limits
 from gateway.core.error import RequestError
 from gateway.core.ident import Ids
 from gateway.core.lifecycle import LifecycleEvent, Span, SpanOpened
+from gateway.core.newcomer import Newcomers
 from gateway.core.publication import Publication
 from gateway.core.webhook import Endpoint, Router
 from gateway.node import Handshake, Live, Node
@@ -44,7 +45,7 @@ class KeepingOutbox:
 class House:
     """A node and what stands around it."""
 
-    def __init__(self, app: App = APP, events: tuple[str, ...] = ("*",)) -> None:
+    def __init__(self, app: App = APP, events: tuple[str, ...] = ("*",), newcomers: Newcomers | None = None) -> None:
         self.clock = FakeClock()
         self.outbox = KeepingOutbox()
         self.deferred: list[Callable[[], None]] = []
@@ -70,6 +71,7 @@ class House:
             chance=itertools.count(1).__next__,
             defer=self.deferred.append,
             activity_timeout_s=120,
+            newcomers=newcomers,
         )
 
     def connect(self, handshake: Handshake = HANDSHAKE) -> tuple[Live, FakeConnection]:
@@ -513,3 +515,19 @@ async def test_a_disabled_app_sends_its_connections_home(house: House) -> None:
     house.node.lost(live, 4003, "server")
     house.sweep()
     assert (await house.events())[-1].data["reason"] == "app_disabled"
+
+
+async def test_an_address_that_brings_too_many_is_told_to_come_back_later() -> None:
+    house = House(newcomers=Newcomers(1, 2))
+    house.node.started()
+    for _ in range(2):
+        house.connect()
+    refused = FakeConnection()
+    assert house.node.open(HANDSHAKE, refused) is None
+    assert refused.frames()[0]["data"]["code"] == 4100
+    assert refused.closed is not None
+    assert refused.closed[0] == 4100
+    assert house.telemetry.connections_refused == {4100: 1}
+    house.connect(replace(HANDSHAKE, remote_ip="192.0.2.77"))
+    house.clock.move(1)
+    house.connect()

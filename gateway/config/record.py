@@ -46,6 +46,10 @@ class Server:
     activity_timeout_s: float = 120.0
     pong_timeout_s: float = 30.0
     handshake_timeout_s: float = 10.0
+    #: connections that one address may open: a second, and at once; 0: any number
+    newcomers_per_address: int = 0
+    #: as many as sit in a large office, and reconnect together
+    newcomers_burst: int = 500
     #: per connection; who has more waiting is cut off as a slow consumer
     send_buffer: int = 1_048_576
     compression: bool = False

@@ -106,6 +106,8 @@ SERVER = Table(
         "activity_timeout": duration(1, _HOUR, whole_seconds=True),
         "pong_timeout": duration(1, _HOUR),
         "handshake_timeout": duration(0.1, 10 * _MINUTE),
+        "newcomers_per_address": whole(0, 1_000_000),
+        "newcomers_burst": whole(1, 1_000_000),
         "send_buffer": size(16 * _KB, _GB),
         "compression": flag(),
         "compression_min": size(0, _GB),

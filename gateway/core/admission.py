@@ -38,15 +38,19 @@ class Handshake:
         return facts
 
 
-def refusal(handshake: Handshake, app: App | None, *, is_open: bool, has_room: bool, connections: int) -> tuple[Code, str] | None:
+def refusal(
+    handshake: Handshake, app: App | None, *, is_open: bool, may_come: bool, has_room: bool, connections: int
+) -> tuple[Code, str] | None:
     """Return why the connection is refused, with the code to send, or None to admit it.
 
-    `is_open`: the node takes connections now; `has_room`: what the connection causes could be recorded; `connections`: how
-    many the app has. The checks and their order are those the Pusher protocol recommends; all refusals come after the
-    upgrade, since an HTTP status would leave clients without a code.
+    `is_open`: the node takes connections now; `may_come`: its address has not brought too many of late; `has_room`: what the
+    connection causes could be recorded; `connections`: how many the app has. The checks and their order are those the Pusher
+    protocol recommends; all refusals come after the upgrade, since an HTTP status would leave clients without a code.
     """
     if not is_open:
         return Code.OVER_CAPACITY, "this server is not taking connections now; come back later"
+    if not may_come:
+        return Code.OVER_CAPACITY, "too many connections have come from this address of late; come back later"
     if handshake.protocol is None:
         if app is None or app.needs_protocol:
             return Code.NO_PROTOCOL, "the query parameter `protocol` is missing; versions 4 to 7 are spoken here"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.e2e.client import Client
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import GatewayProcess, app
+from tests.e2e.operator import metrics
 from tests.e2e.receiver import Receiver
 
 REFUSED: list[tuple[int, dict[str, Any]]] = [
@@ -22,6 +24,25 @@ REFUSED: list[tuple[int, dict[str, Any]]] = [
     (4009, {"key": "elsewhere", "origin": "https://shop.example.net"}),
     (4100, {"key": "soft"}),
 ]
+
+
+async def test_an_address_that_brings_too_many_is_told_to_come_back_later(start_gateway: StartGateway) -> None:
+    server = {"newcomers_per_address": 1, "newcomers_burst": 5, "trusted_proxies": ["127.0.0.1/32"]}
+    gateway = await start_gateway(app(), server=server, admin={"port": 0, "token": "admin-token"})
+    near, far = ({"X-Forwarded-For": one} for one in ("203.0.113.9", "203.0.113.10"))
+    clients = await asyncio.gather(*(Client.dial(gateway.port, additional_headers=near) for _ in range(30)))
+    first = [await client.next() for client in clients]
+    refused = [client for client, said in zip(clients, first, strict=True) if said["event"] == "pusher:error"]
+    # a second that goes by brings another place
+    assert 1 <= len(refused) <= 25
+    for client in refused:
+        assert await client.closed() == 4100
+    # the address is the one the proxy tells; its own has nothing to do with it
+    await (await Client.connect(gateway.port, additional_headers=far)).close()
+    await (await Client.connect(gateway.port)).close()
+    samples = await metrics(gateway)
+    assert samples["rawpush_connections_refused_total", "4100"] == len(refused)
+    assert samples["rawpush_connections_opened_total",] == len(clients) - len(refused) + 2
 
 
 async def ends_with(client: Client, code: int) -> None:
