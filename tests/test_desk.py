@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.core.delivery import REPLAY_LANE, Outcome, Stage, State
@@ -13,7 +14,7 @@ from gateway.core.error import RequestError
 from gateway.core.lifecycle import LifecycleEvent, Span, SpanClosed, SpanDeparting, SpanOpened
 from gateway.core.retry import RetryPolicy
 from gateway.core.webhook import timestamp
-from gateway.desk import Selection
+from gateway.desk import Selection, answer, snapshot
 from gateway.desk.feed import MOST_WAITING
 from gateway.desk.replay import MOST_EXAMINED
 from gateway.ports import Commit, Page
@@ -176,10 +177,10 @@ async def test_a_snapshot_tells_what_is_open() -> None:
         SpanOpened(Span("740214", "connection", "1.3", "spn_5", 5_000)),
     )
     (event,) = await kit.happen(1)
-    answer = await kit.desk.snapshot(APP)
-    cursor = answer.pop("cursor")
+    told = orjson.loads(orjson.dumps(await kit.desk.snapshot(APP)))
+    cursor = told.pop("cursor")
     assert (await asked(kit))["cursor"] == cursor
-    assert answer == {
+    assert told == {
         "connections": [{**facts, "socket_id": "1.2", "span": "spn_1", "opened_at": timestamp(1_000)}],
         "channels": [
             {
@@ -203,6 +204,41 @@ async def test_a_snapshot_tells_what_is_open() -> None:
     }
     assert (await asked(kit, after=cursor))["events"] == []
     assert event.id in ids(await asked(kit))
+
+
+async def test_others_get_their_turn_while_a_large_snapshot_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "_AT_ONCE", 10)
+    kit = DeskKit(endpoint())
+    kinds = [("connection", "{0}.1"), ("channel", "room-{0}"), ("subscription", "room-{0}\n{0}.1")]
+    spans = [Span(APP, kind, key.format(number), f"spn_{number}", number) for number in range(35) for kind, key in kinds]
+    await kit.record(*map(SpanOpened, spans))
+    written = 0
+    most = 0
+    one = answer.span
+
+    def counted(span: Span) -> dict[str, Any]:
+        nonlocal written
+        written += 1
+        return one(span)
+
+    async def others() -> None:
+        nonlocal written, most
+        while True:
+            most, written = max(most, written), 0
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(answer, "span", counted)
+    beside = asyncio.create_task(others())
+    told = orjson.loads(orjson.dumps(await kit.desk.snapshot(APP)))
+    beside.cancel()
+    assert most == 10
+    assert {kind: len(some) for kind, some in told.items() if kind != "cursor"} == {
+        "connections": 35,
+        "channels": 35,
+        "subscriptions": 35,
+        "members": 0,
+    }
+    assert sorted(span["opened_at"] for span in told["channels"]) == [timestamp(number) for number in range(35)]
 
 
 # -- endpoints

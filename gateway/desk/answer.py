@@ -11,7 +11,7 @@ from gateway.core.delivery import REPLAY_LANE, Outcome, Settlement, State
 from gateway.core.lifecycle import LifecycleEvent, Span
 from gateway.core.signing import VERSION
 from gateway.core.webhook import timestamp
-from gateway.ports import Attempt, DeadLetter, Entry, Snapshot, Trace
+from gateway.ports import Attempt, DeadLetter, Entry, Trace
 
 Answer = dict[str, Any]
 
@@ -33,30 +33,23 @@ def entry(found: Entry) -> Answer:
     return {**event(found.event), "cursor": found.cursor}
 
 
-def snapshot(taken: Snapshot) -> Answer:
-    """Return the open spans by kind, and the cursor they are true at."""
-    spans: dict[str, list[Answer]] = {"connections": [], "subscriptions": [], "channels": [], "members": []}
-    for span in taken.spans:
-        spans[f"{span.kind}s"].append(_span(span))
-    return {"cursor": taken.cursor, **spans}
-
-
-def _span(span: Span) -> Answer:
-    name, _, inner = span.key.partition("\n")
-    told: Answer = {"opened_at": timestamp(span.opened_at_ms)}
-    match span.kind:
+def span(held: Span) -> Answer:
+    """Return what is open, as the events that opened it tell of it."""
+    name, _, inner = held.key.partition("\n")
+    told: Answer = {"opened_at": timestamp(held.opened_at_ms)}
+    match held.kind:
         case "connection":
             # what the events of the connection say of it
-            return {**span.facts, "socket_id": name, "span": span.id, **told}
+            return {**held.facts, "socket_id": name, "span": held.id, **told}
         case "subscription":
-            return {"channel": name, "socket_id": inner, **span.facts, **told}
+            return {"channel": name, "socket_id": inner, **held.facts, **told}
         case "channel":
             kind = kind_of(name)
-            told |= {"channel": name, "type": kind.type, "span": span.id} | ({"cache": True} if kind.caches else {})
+            told |= {"channel": name, "type": kind.type, "span": held.id} | ({"cache": True} if kind.caches else {})
         case "member":
-            told |= {"channel": name, "user_id": inner, "span": span.id}
-    if span.departs_at_ms is not None:
-        told["departs_at"] = timestamp(span.departs_at_ms)
+            told |= {"channel": name, "user_id": inner, "span": held.id}
+    if held.departs_at_ms is not None:
+        told["departs_at"] = timestamp(held.departs_at_ms)
     return told
 
 

@@ -23,6 +23,7 @@ from gateway.desk.feed import Feed
 from gateway.desk.replay import MOST_EXAMINED, Replay, Replayed
 from gateway.desk.selection import Selection
 from gateway.desk.sent import Sent
+from gateway.desk.snapshot import written
 from gateway.desk.timeline import timeline
 from gateway.ports import Clock, Ledger, Outbox
 from gateway.telemetry import Telemetry
@@ -131,7 +132,7 @@ class Desk:
 
     async def snapshot(self, app_id: str) -> Answer:
         """Answer what is open, and the cursor at which it is."""
-        return answer.snapshot(await self._ledger.snapshot(app_id))
+        return await written(await self._ledger.snapshot(app_id))
 
     # -- for operators
 
