@@ -21,11 +21,17 @@ async function fill(more, event) {
   try { more.append(await story(app, event.id)); } catch (error) { more.append(problem(error)); }
 }
 
+// What was sent, as HTTP has it.
+export function sent(request) {
+  if (request.unknown) return h("p", { class: "dim" }, `Not told here: ${request.unknown}.`);
+  return h("div", {}, json(`${request.method} ${request.url}\n${Object.entries(request.headers).map(([name, value]) => `${name}: ${value}`).join("\n")}\n\n${request.body}`), h("small", {}, "Made again from the event with the endpoint's settings of now; *** is set in the gateway's file."));
+}
+
 // What became of an event at each endpoint: why it was sent or not, and every attempt.
 export async function story(app, id) {
   const told = await get(ofApp(app, "webhooks", "events", id));
   return h("div", {}, told.endpoints.map((one) => h("section", {}, h("h2", {}, "Webhook ", link(["webhooks", app, one.name], one.name)),
-    one.deliveries.length ? one.deliveries.map((delivery) => h("div", {}, h("p", {}, pill(delivery.state), delivery.replay ? " sent again" : ` sequence ${delivery.sequence}`), h("ul", {}, delivery.attempts.map((attempt) => h("li", {}, time(attempt.at), ` attempt ${attempt.attempt}: ${attempt.status ?? attempt.error ?? attempt.stage ?? attempt.reason} `, attempt.latency_ms === undefined ? "" : `in ${attempt.latency_ms} ms`, attempt.body ? json(attempt.body) : ""))))) : h("p", { class: "dim" }, one.left_out_by ? `Not sent: its setting ${one.left_out_by} leaves it out.` : "Not sent."))));
+    one.deliveries.length ? one.deliveries.map((delivery) => h("div", {}, h("p", {}, pill(delivery.state), delivery.replay ? " sent again" : ` sequence ${delivery.sequence}`), h("ul", {}, delivery.attempts.map((attempt) => h("li", {}, time(attempt.at), ` attempt ${attempt.attempt}: ${attempt.status ?? attempt.error ?? attempt.stage ?? attempt.reason} `, attempt.latency_ms === undefined ? "" : `in ${attempt.latency_ms} ms`, attempt.body ? json(attempt.body) : ""))), h("details", {}, h("summary", {}, delivery.attempts.length ? "What was sent last" : "What will be sent"), sent(delivery.request)))) : h("p", { class: "dim" }, one.left_out_by ? `Not sent: its setting ${one.left_out_by} leaves it out.` : "Not sent."))));
 }
 
 // Beginning at a time, or for `from` undefined an hour ago, with all there is at a click.

@@ -1,6 +1,6 @@
 import { get, ofApp, post } from "./api.js";
 import { ask, duration, facts, h, json, letters, link, number, path, percent, pill, problem, table, time } from "./dom.js";
-import { story } from "./entry.js";
+import { sent, story } from "./entry.js";
 import { endpointsOf, everything, lines } from "./overview.js";
 
 export async function webhooks(view, [app, name, tab = "deliveries", id]) {
@@ -37,12 +37,6 @@ async function deliveries(body, base, app) {
   more.addEventListener("click", load);
   await load();
   body.append(list, h("p", {}, more));
-}
-
-// What was sent, as HTTP has it.
-function sent(request) {
-  if (request.unknown) return h("p", { class: "dim" }, `It cannot be told any more: ${request.unknown}.`);
-  return h("div", {}, json(`${request.method} ${request.url}\n${Object.entries(request.headers).map(([name, value]) => `${name}: ${value}`).join("\n")}\n\n${request.body}`), h("small", {}, "Made again from the event with the endpoint's settings of now; *** is set in the gateway's file."));
 }
 
 function delivery(one, app, base) {
