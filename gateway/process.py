@@ -13,6 +13,7 @@ import uvloop
 
 from gateway.bootstrap import Gateway
 from gateway.config import Config
+from gateway.log import TurnHandler
 from gateway.telemetry import JsonFormatter, TextFormatter
 from gateway.transport.descriptor import raise_limit
 
@@ -86,7 +87,7 @@ def _on(number: signal.Signals, act: Callable[[], object]) -> None:
 
 def configure_logging(config: Config) -> None:
     """Send the gateway's log to standard error: text on a terminal, JSON elsewhere, unless the file says which."""
-    handler = logging.StreamHandler()
+    handler = TurnHandler()
     is_text = config.log.format == "text" or (config.log.format == "auto" and sys.stderr.isatty())
     handler.setFormatter(TextFormatter() if is_text else JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

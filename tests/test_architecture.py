@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "api": {"core", "ports", "node", "desk", "telemetry", "patience", "health"},
     "admin": {"core", "ports", "node", "desk", "telemetry", "patience", "health"},
     "health": {"node"},
+    "log": set(),
     "reload": {"config", "core", "telemetry"},
     "outbox": {"core", "ports", "telemetry"},
     "delivery": {"core", "ports", "telemetry"},
