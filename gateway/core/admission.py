@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from gateway.core.app import App, allows_origin
 from gateway.core.error import Code
+from gateway.core.value import value
 
 #: The protocol versions there are clients for (Pusher protocol: 1 to 3 are retired).
 _PROTOCOLS = ("4", "5", "6", "7")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Handshake:
     """What the front door read of an upgrade request; texts are valid Unicode without control characters, cut to 512."""
 

@@ -5,21 +5,20 @@ One effect per decision, never one per subscriber.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from gateway.core.publication import Publication
 from gateway.core.roster import Member
 from gateway.core.user import User
+from gateway.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reply:
     """Offer this frame (JSON text, UTF-8) to the session's own connection."""
 
     frame: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Subscribe:
     """Enter the channel; the node answers the client, since only the roster knows the members.
 
@@ -31,7 +30,7 @@ class Subscribe:
     member: Member | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unsubscribe:
     """Leave the channel; the session has already forgotten it, so `member` says as whom it was there."""
 
@@ -39,7 +38,7 @@ class Unsubscribe:
     member: Member | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Publish:
     """Fan a client event out to the other subscribers and record it.
 
@@ -49,7 +48,7 @@ class Publish:
     publication: Publication
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Close:
     """Close the connection with this code; where `sentence` is not empty a `pusher:error` frame precedes it."""
 
@@ -57,7 +56,7 @@ class Close:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SignIn:
     """Let the connection be known as this user, and answer with `user_data` as it came; who was signed in `before` is the same.
 
@@ -69,14 +68,14 @@ class SignIn:
     before: User | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Authenticated:
     """Record that a signature was verified: the first one of a subscription to a channel."""
 
     channel: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AuthFailed:
     """Record that a signature was refused, and why; channel None: that of a sign-in."""
 
@@ -84,12 +83,12 @@ class AuthFailed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Throttled:
     """Count a subscription or a sign-in that came too soon; it has changed nothing, so there is nothing to record."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rejected:
     """Record that a client event was refused; `reason` is one of the `message.rejected` reasons of the catalogue."""
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from gateway.core.roster import Member
+from gateway.core.value import value
 
 #: what `data` holds where there is nothing to say
 _EMPTY_OBJECT = "{}"
@@ -21,17 +21,17 @@ _EMPTY_OBJECT = "{}"
 # -- what clients say
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ping:
     """`pusher:ping`, whatever its data."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pong:
     """`pusher:pong`, whatever its data."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SubscribeRequest:
     """`pusher:subscribe`; `channel_data` is the text exactly as it came, since signatures cover it. None: not there."""
 
@@ -40,14 +40,14 @@ class SubscribeRequest:
     channel_data: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UnsubscribeRequest:
     """`pusher:unsubscribe`."""
 
     channel: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SignInRequest:
     """`pusher:signin`; `user_data` is the text exactly as it came, since signatures cover it."""
 
@@ -55,7 +55,7 @@ class SignInRequest:
     user_data: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ClientEvent:
     """An event whose name begins with `client-`; `data` is the text to relay."""
 
@@ -64,14 +64,14 @@ class ClientEvent:
     data: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unknown:
     """A well-formed frame whose event means nothing here."""
 
     event: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BadFrame:
     """Something that cannot be a frame; `sentence` names the place.
 

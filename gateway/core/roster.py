@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from gateway.core.channel import kind_of
+from gateway.core.value import value
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Member:
     info: bytes = b"{}"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Diff:
     """What one `enter` or `leave` changed; counts are those after the change."""
 
