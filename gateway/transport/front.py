@@ -72,6 +72,8 @@ class Front:
         self.prefix = path_prefix.rstrip("/").encode()
         self.trusted_proxies = tuple(trusted_proxies)
         self.max_head = max_head
+        #: heads up to so many bytes are looked up before they are read
+        self.longest_kept = min(upgrade.LONGEST_KEPT, max_head)
         self.is_closed = False
         #: no newcomer may have a descriptor from here on
         self.ceiling = descriptors
@@ -258,6 +260,13 @@ class Door(asyncio.Protocol):
         """Collect the head; act as soon as it is whole, or cannot become one."""
         if self._is_refused:
             return
+        if not self._head and len(data) <= self._front.longest_kept:
+            found = upgrade.recognised(data, self._front.prefix)
+            if found is not None:
+                wish, nonce = found
+                agreed = self._agreed(wish)
+                self._upgrade(upgrade.accept(nonce, agreed), wish, b"", agreed is not None)
+                return
         searched = max(0, len(self._head) - 3)
         self._head = head = self._head + data
         end = head.find(b"\r\n\r\n", searched)
@@ -306,40 +315,32 @@ class Door(asyncio.Protocol):
         elif not upgrade.wants_websocket(fields):
             self._hand_over()
         elif upgrade.is_proper(start, fields):
-            agreed = self._agreed(fields)
-            self._upgrade(upgrade.accept(fields, agreed), key, start.query, fields, rest, agreed is not None)
+            wish = upgrade.wish(key, start.query, fields)
+            agreed = self._agreed(wish)
+            self._upgrade(upgrade.accept(fields[b"sec-websocket-key"], agreed), wish, rest, agreed is not None)
         else:
             answer, accepts = upgrade.judge(self._head[: len(self._head) - len(rest)])
             if accepts:
-                self._upgrade(answer, key, start.query, fields, rest)
+                self._upgrade(answer, upgrade.wish(key, start.query, fields), rest)
             elif answer:
                 self._say_no(answer)
             else:
                 self._refuse(b"400 Bad Request", b"this is not a request for a WebSocket")
 
-    def _agreed(self, fields: dict[bytes, bytes]) -> str | None:
+    def _agreed(self, wish: upgrade.Wish) -> str | None:
         """Return what is agreed of the extensions that were offered."""
-        deflation, offers = self._front.commons.deflation, fields.get(b"sec-websocket-extensions")
-        return None if deflation is None or not offers else deflation.negotiate(offers)
+        deflation = self._front.commons.deflation
+        return None if deflation is None or not wish.extensions else deflation.negotiate(wish.extensions)
 
-    def _upgrade(
-        self,
-        answer: bytes,
-        key: bytes,
-        query: bytes,
-        fields: dict[bytes, bytes],
-        rest: bytes,
-        is_compressed: bool = False,
-    ) -> None:
+    def _upgrade(self, answer: bytes, wish: upgrade.Wish, rest: bytes, is_compressed: bool = False) -> None:
         transport, front = self._leave(), self._front
         peer = self._peer
         if peer is None:
             name = transport.get_extra_info("peername")
             peer = name[0] if name else ""
         has_tls = transport.get_extra_info("sslcontext") is not None
-        address = remote_ip(peer, fields.get(b"x-forwarded-for"), front.trusted_proxies)
-        secure = is_secure(peer, has_tls, fields.get(b"x-forwarded-proto"), front.trusted_proxies)
-        handshake = upgrade.handshake(key, query, fields, address, secure)
+        address = remote_ip(peer, wish.forwarded_for, front.trusted_proxies)
+        handshake = wish.handshake(address, is_secure(peer, has_tls, wish.forwarded_proto, front.trusted_proxies))
         app = front.node.app_by_key(handshake.key)
         kind = CompressedConnection if is_compressed else Connection
         connection = kind(front.commons, transport, _NO_APP_LIMIT if app is None else app.limits.message)

@@ -2,15 +2,17 @@
 
 A head that asks for a WebSocket in the plain and proper way is answered here, for it happens thousands of times a second
 after a restart; whatever is unusual about the upgrade is left to websockets, which accepts it or says what is wrong.
+
+The heads that one kind of client sends from one page differ in nothing but the nonce. So what a head says is kept under its
+bytes without the nonce, and such a head is read once, however many come with it (`recognised`).
 """
 
 from __future__ import annotations
 
-import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
@@ -18,8 +20,8 @@ import orjson
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
-from websockets.utils import accept_key
 
+from gateway.core.value import value
 from gateway.node import Handshake
 from gateway.transport.parser import LOG, discard
 
@@ -36,11 +38,22 @@ _FIELD = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)")
 
 _WANTED = (b"protocol", b"client", b"version")
 
-#: Different queries and texts whose reading is kept; none is longer than a request head may be.
+#: 16 bytes in base64 (RFC 6455 section 4.1)
+_NONCE = re.compile(rb"[A-Za-z0-9+/]{22}==")
+#: What stands before it, as browsers and libraries write it, and as proxies do that speak HTTP/2 on their other side.
+_BEFORE_NONCE = (b"\r\nSec-WebSocket-Key: ", b"\r\nsec-websocket-key: ")
+_NONCE_SIZE = 24
+#: What the answer's proof is made with (RFC 6455 section 1.3); copying the state is quicker than looking up the algorithm.
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_SHA1 = hashlib.sha1(usedforsecurity=False)
+
+#: Different heads, queries and texts whose reading is kept; none is longer than a request head may be.
 _KEPT = 256
+#: Longest head whose reading is kept, in bytes: without cookies nobody sends more, and with them no two are alike.
+LONGEST_KEPT = 2048
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Start:
     """The first line of a request; `path` and `query` are not decoded."""
 
@@ -49,6 +62,55 @@ class Start:
     query: bytes
     #: HTTP/1.1 rather than 1.0
     is_current: bool
+
+
+@value
+class Wish:
+    """What a request for a WebSocket says beside its nonce; see `Handshake` for the texts."""
+
+    key: str
+    protocol: str | None
+    client: str | None
+    version: str | None
+    origin: str | None
+    user_agent: str | None
+    forwarded_for: bytes | None
+    forwarded_proto: bytes | None
+    #: the extensions that are offered
+    extensions: bytes | None
+
+    def handshake(self, remote_ip: str, is_secure: bool) -> Handshake:
+        """Return what the node needs to know of the request."""
+        return Handshake(self.key, self.protocol, self.client, self.version, self.origin, self.user_agent, remote_ip, is_secure)
+
+
+def recognised(head: bytes, prefix: bytes) -> tuple[Wish, bytes] | None:
+    """Return what a whole head asks for and its nonce if that is a proper upgrade to WebSocket; None: read it step by step.
+
+    `head` is what has been received so far, at most `LONGEST_KEPT` bytes.
+    """
+    for before in _BEFORE_NONCE:
+        at = head.find(before) + len(before)
+        if at >= len(before):
+            nonce = head[at : at + _NONCE_SIZE]
+            if _NONCE.fullmatch(nonce) is None:
+                return None
+            wish = _known(head[:at], head[at + _NONCE_SIZE :], prefix)
+            return None if wish is None else (wish, nonce)
+    return None
+
+
+@lru_cache(maxsize=_KEPT)
+def _known(before: bytes, behind: bytes, prefix: bytes) -> Wish | None:
+    """Read the head whose nonce has been cut out of it."""
+    line, _, lines = (before + b"A" * 22 + b"==" + behind).partition(b"\r\n")
+    lines, end, rest = lines.partition(b"\r\n\r\n")
+    start = read_start(line)
+    fields = read_fields(lines)
+    if not end or rest or start is None or fields is None:
+        return None
+    key = app_key(start.path, prefix)
+    return wish(key, start.query, fields) if key is not None and wants_websocket(fields) and is_proper(start, fields) else None
 
 
 def is_promising(beginning: bytes) -> bool:
@@ -98,23 +160,23 @@ def is_proper(start: Start, fields: Mapping[bytes, bytes]) -> bool:
         and start.is_current
         and b"upgrade" in _tokens(fields.get(b"connection", b""))
         and b"13" in _tokens(fields.get(b"sec-websocket-version", b""))
-        and _is_nonce(fields.get(b"sec-websocket-key", b""))
+        and _NONCE.fullmatch(fields.get(b"sec-websocket-key", b"")) is not None
         and fields.get(b"content-length", b"0") == b"0"
         and b"transfer-encoding" not in fields
     )
 
 
-def accept(fields: Mapping[bytes, bytes], extensions: str | None = None) -> bytes:
+def accept(nonce: bytes, extensions: str | None = None) -> bytes:
     """Return the answer to a proper upgrade request: no sub-protocol is selected, and of extensions what was agreed."""
-    key = accept_key(fields[b"sec-websocket-key"].decode("ascii"))
+    proof = _SHA1.copy()
+    proof.update(nonce + _GUID)
     return (
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + key.encode("ascii") + _extensions_field(extensions) + b"\r\n\r\n"
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b%b\r\n\r\n"
+        % (
+            binascii.b2a_base64(proof.digest(), newline=False),
+            b"" if extensions is None else b"\r\nSec-WebSocket-Extensions: " + extensions.encode("ascii"),
+        )
     )
-
-
-def _extensions_field(agreed: str | None) -> bytes:
-    return b"" if agreed is None else b"\r\nSec-WebSocket-Extensions: " + agreed.encode("ascii")
 
 
 def judge(head: bytes) -> tuple[bytes, bool]:
@@ -150,19 +212,20 @@ def _in_json(answer: bytes) -> bytes:
     return b"\r\n".join([*kept, b"Content-Type: application/json", b"Content-Length: %d" % len(body), b"", body])
 
 
-def handshake(key: bytes, query: bytes, fields: Mapping[bytes, bytes], remote_ip: str, is_secure: bool) -> Handshake:
-    """Return what the node needs to know of the request; see there for what its texts may hold."""
+def wish(key: bytes, query: bytes, fields: Mapping[bytes, bytes]) -> Wish:
+    """Return what a request for a WebSocket says; its texts are made harmless, see `Handshake` for what they may hold."""
     protocol, client, version = _asked(query)
     origin, user_agent = fields.get(b"origin"), fields.get(b"user-agent")
-    return Handshake(
-        key=_text(_decoded(key)),
-        protocol=protocol,
-        client=client,
-        version=version,
-        origin=None if origin is None else _text(origin),
-        user_agent=None if user_agent is None else _text(user_agent),
-        remote_ip=remote_ip,
-        is_secure=is_secure,
+    return Wish(
+        _text(_decoded(key)),
+        protocol,
+        client,
+        version,
+        None if origin is None else _text(origin),
+        None if user_agent is None else _text(user_agent),
+        fields.get(b"x-forwarded-for"),
+        fields.get(b"x-forwarded-proto"),
+        fields.get(b"sec-websocket-extensions"),
     )
 
 
@@ -178,15 +241,9 @@ def _asked(query: bytes) -> tuple[str | None, ...]:
     return tuple(given.get(name) for name in _WANTED)
 
 
-def _tokens(value: bytes) -> list[bytes]:
-    return [token.strip(b" \t") for token in value.lower().split(b",")]
-
-
-def _is_nonce(value: bytes) -> bool:
-    try:
-        return len(value) == 24 and len(base64.b64decode(value, validate=True)) == 16
-    except binascii.Error:
-        return False
+@lru_cache(maxsize=_KEPT)
+def _tokens(text: bytes) -> tuple[bytes, ...]:
+    return tuple(token.strip(b" \t") for token in text.lower().split(b","))
 
 
 def _decoded(raw: bytes) -> bytes:

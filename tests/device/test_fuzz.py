@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.node import Handshake
 from gateway.transport.compressed import CompressedConnection
 from gateway.transport.deflate import Deflation
 from gateway.transport.front import Door, Front
@@ -246,6 +247,10 @@ def heads(draw: st.DrawFn) -> bytes:
 
 HEADS = [
     request(),
+    request(
+        "/app/key?protocol=7&client=js&version=8.4.0", Origin="https://a.test", User_Agent="x/1", X_Forwarded_For="192.0.2.1"
+    ),
+    request().replace(b"Sec-WebSocket-Key", b"sec-websocket-key"),
     request("/app/key"),
     request(Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits"),
     request(Sec_WebSocket_Version="8", Connection="keep-alive, Upgrade"),
@@ -262,16 +267,19 @@ async def test_any_head_in_any_pieces_has_the_same_end(caplog: pytest.LogCapture
         takers.append(Taker())
         return takers[-1]
 
+    node = FakeNode()
     front = Front(
-        node=FakeNode(),  # type: ignore[arg-type]
+        node=node,  # type: ignore[arg-type]
         clock=FakeClock(),
         http=http,
         deflation=Deflation(window_bits=12, least=64),
     )
 
-    def outcome(pieces: list[bytes]) -> tuple[bytes, bytes | None]:
-        """Return the first line of the answer and what the HTTP side was handed."""
+    def outcome(pieces: list[bytes]) -> tuple[bytes, bytes | None, list[Handshake]]:
+        """Return what was answered, what the HTTP side was handed, and what the node was told."""
         takers.clear()
+        node.lives.clear()
+        node.refused.clear()
         door, transport = Door(front), DoorTransport()
         door.connection_made(transport)  # type: ignore[arg-type]
         protocol: Any = door
@@ -280,10 +288,13 @@ async def test_any_head_in_any_pieces_has_the_same_end(caplog: pytest.LogCapture
             protocol = getattr(transport, "protocol", door)
         if hasattr(protocol, "write_out"):
             protocol.write_out()
-        written = b"".join(transport.written).partition(b"\r\n")[0]
+        told = [*node.refused, *(live.handshake for live in node.lives)]
         if not takers:
             protocol.connection_lost(None)
-        return written, takers[0].data if takers else None
+        written = b"".join(transport.written)
+        if not told:  # byte by byte a mistake is found earlier, and may be told in other words
+            written = written.partition(b"\r\n")[0]
+        return written, takers[0].data if takers else None, told
 
     @settings(max_examples=400, deadline=None)
     @given(heads(), st.lists(st.integers(1, 60), min_size=1))
@@ -292,7 +303,8 @@ async def test_any_head_in_any_pieces_has_the_same_end(caplog: pytest.LogCapture
         while at < len(head):
             pieces.append(head[at : at + sizes[len(pieces) % len(sizes)]])
             at += len(pieces[-1])
-        assert outcome(pieces) == outcome([head])
+        # In one piece, a head like one that has come before is recognised, and not read again.
+        assert outcome(pieces) == outcome([head]) == outcome([head])
 
     check()
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -11,7 +11,7 @@ from websockets.server import ServerProtocol
 
 from gateway.node import Handshake
 from gateway.transport import upgrade
-from tests.device.front_kit import UPGRADE, request
+from tests.device.front_kit import TEXT, UPGRADE, request, wire
 
 
 def fields(**changed: str | None) -> dict[bytes, bytes]:
@@ -149,11 +149,57 @@ def test_other_upgrades(value: str | None) -> None:
 
 
 def test_the_answer_of_the_rfc() -> None:
-    answer = upgrade.accept(fields())
+    answer = upgrade.accept(b"dGhlIHNhbXBsZSBub25jZQ==")
     assert answer.startswith(b"HTTP/1.1 101 ")
     # RFC 6455 section 1.3
     assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer
     assert answer.endswith(b"\r\n\r\n")
+
+
+NONCES = [b"dGhlIHNhbXBsZSBub25jZQ==", b"AAAAAAAAAAAAAAAAAAAAAA==", b"//////////////////////=="]
+
+
+@pytest.mark.parametrize("name", [b"Sec-WebSocket-Key", b"sec-websocket-key"])
+@pytest.mark.parametrize("nonce", NONCES)
+def test_a_head_is_recognised_whatever_its_nonce(nonce: bytes, name: bytes) -> None:
+    head = request("/rt/app/key/?protocol=7&client=js", Origin="https://a.test", X_Forwarded_For="192.0.2.1")
+    head = head.replace(NONCES[0], nonce).replace(b"Sec-WebSocket-Key", name)
+    said = upgrade.Wish("key", "7", "js", None, "https://a.test", None, b"192.0.2.1", None, None)
+    assert upgrade.recognised(head, b"/rt") == (said, nonce)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        request(Sec_WebSocket_Key=None),
+        request(Sec_WebSocket_Key="c2hvcnQ="),
+        request(Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZ!=="),
+        request(Sec_WebSocket_Key=NONCES[0].decode() + "x"),
+        request() + wire(TEXT, "at once"),
+        request() + b"\r\n\r\n",
+        request()[:-2],
+        request()[:-1],
+        request().replace(b"Host", b"Sec-WebSocket-Key: " + NONCES[1] + b"\r\nHost"),
+        request().replace(b"Host", b"sec-websocket-key: " + NONCES[1] + b"\r\nHost"),
+        request().replace(b"HTTP/1.1", b"HTTP/1.0"),
+        request().replace(b"GET", b"POST"),
+        request().replace(b"Host: ", b"Host\t"),
+        request("/apps/1001/events"),
+        request(Upgrade="h2c"),
+        request(Content_Length="5"),
+        b"",
+    ],
+)
+def test_what_is_out_of_the_ordinary_is_not_recognised(head: bytes) -> None:
+    assert upgrade.recognised(head, b"/rt") is None
+    assert upgrade.recognised(head, b"/rt") is None
+
+
+def test_one_kind_of_client_is_read_once() -> None:
+    upgrade._known.cache_clear()
+    for nonce in NONCES:
+        assert upgrade.recognised(request(User_Agent="x/1").replace(NONCES[0], nonce), b"") is not None
+    assert upgrade._known.cache_info().misses == 1
 
 
 def test_what_the_library_accepts_is_accepted() -> None:
@@ -181,7 +227,7 @@ def test_judging_leaves_nothing_for_the_collector(head: bytes) -> None:
 
 
 def read(query: bytes = b"", key: bytes = b"key", **changed: str | None) -> Handshake:
-    return upgrade.handshake(key, query, fields(**changed), "203.0.113.9", False)
+    return upgrade.wish(key, query, fields(**changed)).handshake("203.0.113.9", False)
 
 
 def test_what_clients_really_send() -> None:
@@ -240,7 +286,7 @@ def test_a_plus_in_the_path_is_a_plus() -> None:
 @given(st.binary(max_size=600), st.binary(max_size=600), st.binary(max_size=600))
 def test_no_bytes_at_all_make_text_that_cannot_be_stored(key: bytes, query: bytes, header: bytes) -> None:
     odd = {b"origin": header, b"user-agent": header}
-    handshake = upgrade.handshake(key, b"protocol=" + query + b"&client=" + query, odd, "::1", True)
+    handshake = upgrade.wish(key, b"protocol=" + query + b"&client=" + query, odd).handshake("::1", True)
     for text in (handshake.key, handshake.protocol, handshake.client, handshake.origin, handshake.user_agent):
         if text is not None:
             text.encode()
