@@ -24,6 +24,7 @@ from gateway.admin.sources import Sources
 from gateway.admin.stock import Stock
 from gateway.api.site import Site
 from gateway.backplane.local import LocalBroker, LocalTracker
+from gateway.chance import Chance
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.core.error import RequestError
@@ -145,7 +146,7 @@ class Gateway:
             recorder=self._recorder,
             clock=self._clock,
             telemetry=self.telemetry,
-            chance=lambda: secrets.randbits(62),
+            chance=Chance(),
             defer=asyncio.get_running_loop().call_soon,
             activity_timeout_s=round(server.activity_timeout_s),
             newcomers=Newcomers(server.newcomers_per_address, server.newcomers_burst),

@@ -7,10 +7,10 @@ from gateway.core.channel import caches
 from gateway.core.facts import cause_of, channel_facts
 from gateway.core.lifecycle import Instant
 from gateway.core.roster import Diff, Member
-from gateway.core.tally import is_counted
+from gateway.core.tally import Tally, is_counted
 from gateway.ports import Clock
 from gateway.recorder import Recorder
-from gateway.telemetry import Telemetry
+from gateway.telemetry import Onlooker, Telemetry
 from gateway.tenant import Live, Tenant
 
 _MISS = "channel.cache_miss"
@@ -29,13 +29,17 @@ class Bulletin:
         """A connection has joined and been told so: give it what the channel keeps, and all of them their new number."""
         if caches(diff.channel):
             self._replay(live, diff, member)
-        self._count(live.tenant, diff)
-        self._show("channel.subscribed", live, diff, member)
+        if live.tenant.tally is not None:
+            self._count(live.tenant, live.tenant.tally, diff)
+        if self._telemetry.onlooker is not None:
+            self._show(self._telemetry.onlooker, "channel.subscribed", live, diff, member)
 
     def left(self, live: Live, diff: Diff, member: Member | None) -> None:
         """A connection has left: tell the others their new number."""
-        self._count(live.tenant, diff)
-        self._show("channel.unsubscribed", live, diff, member)
+        if live.tenant.tally is not None:
+            self._count(live.tenant, live.tenant.tally, diff)
+        if self._telemetry.onlooker is not None:
+            self._show(self._telemetry.onlooker, "channel.unsubscribed", live, diff, member)
 
     def tick(self, tenant: Tenant) -> None:
         """Tell the numbers that had to wait, and forget what is too old; to be called several times a second."""
@@ -55,16 +59,12 @@ class Bulletin:
             told = tenant.lifecycle.noticed(_MISS, channel, diff.subscribers, cause_of(live.socket_id, member), self._now())
             self._recorder.record(told)
 
-    def _count(self, tenant: Tenant, diff: Diff) -> None:
-        if tenant.tally is None or not is_counted(diff.channel):
-            return
-        if tenant.tally.changed(diff.channel, diff.subscribers, self._clock.monotonic()):
+    def _count(self, tenant: Tenant, tally: Tally, diff: Diff) -> None:
+        if is_counted(diff.channel) and tally.changed(diff.channel, diff.subscribers, self._clock.monotonic()):
             self._tell(tenant, diff.channel, diff.subscribers)
 
-    def _show(self, kind: str, live: Live, diff: Diff, member: Member | None) -> None:
-        if self._telemetry.onlooker is not None:
-            told = channel_facts(diff.channel, diff.subscribers, cause_of(live.socket_id, member))
-            self._telemetry.onlooker.saw(kind, live.tenant.app.id, told)
+    def _show(self, onlooker: Onlooker, kind: str, live: Live, diff: Diff, member: Member | None) -> None:
+        onlooker.saw(kind, live.tenant.app.id, channel_facts(diff.channel, diff.subscribers, cause_of(live.socket_id, member)))
 
     def _tell(self, tenant: Tenant, channel: str, subscribers: int) -> None:
         tenant.offer(channel, frame.subscription_count(channel, subscribers))

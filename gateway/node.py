@@ -102,13 +102,12 @@ class Node:
         name = socket_id(self._chance())
         while name in tenant.lives:
             name = socket_id(self._chance())
-        now = self._now()
-        live = Live(tenant, Session(tenant.app, name), connection, now.monotonic_s)
+        live = Live(tenant, Session(tenant.app, name), connection, self._clock.monotonic())
         tenant.lives[name] = live
         self._telemetry.connection_opened(tenant.app.id, name, handshake.facts)
         connection.offer(frame.wire(frame.established(name, self._activity_timeout_s)))
         if tenant.lifecycle.wanted:
-            self._recorder.record(tenant.lifecycle.opened(name, handshake.facts(), now))
+            self._recorder.record(tenant.lifecycle.opened(name, handshake.facts(), self._now()))
         self.users.opened(live)
         return live
 
@@ -117,7 +116,7 @@ class Node:
         if live.ending is not None:
             return
         self._telemetry.frames_received += 1
-        self._carry_out_all(live, live.session.receive(frame.decode(text), self._clock.monotonic()))
+        self._carry_out(live, live.session.receive(frame.decode(text), self._clock.monotonic()))
 
     def kick(self, live: Live, code: int, sentence: str, reason: str) -> None:
         """Close a connection from this side: error frame, then close frame; `reason` is what its end is recorded under."""
@@ -139,12 +138,17 @@ class Node:
         self._telemetry.carried(live.connection)
         if live.ending is None:
             live.ending = (code, reason)
+        # One step each, but for the very end, which goes with the one channel that most connections have.
+        closed = self._closed
         for channel, member in session.channels.items():
             if tenant.hub.unsubscribe(channel, live.socket_id):
                 self._broker.unsubscribe(tenant.app.id, channel)
-            self._departures.add(partial(self._leave, live, channel, member))
+            if len(session.channels) == 1 and session.user is None:
+                closed = partial(self._leave_and_close, channel=channel, member=member)
+            else:
+                self._departures.add(partial(self._leave, live, channel, member))
         self.users.lost(live)
-        self._departures.add(partial(self._closed, live))
+        self._departures.add(partial(closed, live))
 
     # -- what the API says -----------------------------------------------------------------------------------------
 
@@ -322,57 +326,54 @@ class Node:
 
     # -- effects ---------------------------------------------------------------------------------------------------
 
-    def _carry_out_all(self, live: Live, effects: Iterable[fx.Effect]) -> None:
-        for effect in effects:
-            self._carry_out(live, effect)
-
-    def _carry_out(self, live: Live, effect: fx.Effect) -> None:
+    def _carry_out(self, live: Live, effects: Iterable[fx.Effect]) -> None:
         tenant = live.tenant
-        match effect:
-            case fx.Reply(text):
-                live.connection.offer(frame.wire(text))
-            case fx.Publish(publication):
-                self._publish_client_event(live, publication)
-            case fx.Subscribe(channel, member):
-                if self._has_no_room(tenant):
-                    self._carry_out_all(live, live.session.revoke(channel, "the event queue is full; subscribe again later"))
-                    return
-                self.tracker.enter(
-                    tenant.app.id,
-                    channel,
-                    live.socket_id,
-                    member,
-                    tenant.app.limits.presence_members,
-                    lambda diff: self._entered(live, member, diff),
-                )
-            case fx.Unsubscribe(channel, member):
-                if tenant.hub.unsubscribe(channel, live.socket_id):
-                    self._broker.unsubscribe(tenant.app.id, channel)
-                self._leave(live, channel, member)
-            case fx.SignIn(before=before):
-                if self._has_no_room(tenant):
-                    self._carry_out_all(live, live.session.refuse_sign_in(before))
-                else:
-                    self.users.sign_in(live, effect)
-            case fx.Authenticated(channel):
-                tenant.probation.end(live.socket_id)
-                self._recorder.record(tenant.lifecycle.authenticated(live.socket_id, channel, self._now()))
-            case fx.AuthFailed(channel, reason):
-                self._telemetry.auth_failed(tenant.app.id, live.socket_id, channel, reason)
-                has_room = not self._has_no_room(tenant)
-                told = tenant.lifecycle.auth_failed(live.socket_id, channel, reason, self._now(), has_room=has_room)
-                self._recorder.record(told)
-            case fx.Throttled():
-                self._telemetry.subscriptions_throttled += 1
-            case fx.Rejected(reason, channel, event, size):
-                self._reject(tenant, "client", reason, channel, event, size, live.socket_id)
-            case fx.Close(code, sentence):
-                self.kick(live, code, sentence, "protocol_error")
+        for effect in effects:
+            match effect:
+                case fx.Reply(text):
+                    live.connection.offer(frame.wire(text))
+                case fx.Publish(publication):
+                    self._publish_client_event(live, publication)
+                case fx.Subscribe(channel, member):
+                    if self._has_no_room(tenant):
+                        self._carry_out(live, live.session.revoke(channel, "the event queue is full; subscribe again later"))
+                        continue
+                    self.tracker.enter(
+                        tenant.app.id,
+                        channel,
+                        live.socket_id,
+                        member,
+                        tenant.app.limits.presence_members,
+                        partial(self._entered, live, member),
+                    )
+                case fx.Unsubscribe(channel, member):
+                    if tenant.hub.unsubscribe(channel, live.socket_id):
+                        self._broker.unsubscribe(tenant.app.id, channel)
+                    self._leave(live, channel, member)
+                case fx.SignIn(before=before):
+                    if self._has_no_room(tenant):
+                        self._carry_out(live, live.session.refuse_sign_in(before))
+                    else:
+                        self.users.sign_in(live, effect)
+                case fx.Authenticated(channel):
+                    tenant.probation.end(live.socket_id)
+                    self._recorder.record(tenant.lifecycle.authenticated(live.socket_id, channel, self._now()))
+                case fx.AuthFailed(channel, reason):
+                    self._telemetry.auth_failed(tenant.app.id, live.socket_id, channel, reason)
+                    has_room = not self._has_no_room(tenant)
+                    told = tenant.lifecycle.auth_failed(live.socket_id, channel, reason, self._now(), has_room=has_room)
+                    self._recorder.record(told)
+                case fx.Throttled():
+                    self._telemetry.subscriptions_throttled += 1
+                case fx.Rejected(reason, channel, event, size):
+                    self._reject(tenant, "client", reason, channel, event, size, live.socket_id)
+                case fx.Close(code, sentence):
+                    self.kick(live, code, sentence, "protocol_error")
 
     def _publish_client_event(self, live: Live, publication: Publication) -> None:
         tenant = live.tenant
         if self._has_no_room(tenant):
-            self._carry_out_all(live, live.session.overloaded(publication))
+            self._carry_out(live, live.session.overloaded(publication))
             return
         self._telemetry.publications["client"] += 1
         self._broker.publish(publication)
@@ -383,11 +384,11 @@ class Node:
     def _entered(self, live: Live, member: Member | None, diff: Diff) -> None:
         tenant, channel = live.tenant, diff.channel
         if diff.refused:
-            self._carry_out_all(live, live.session.revoke(channel))
+            self._carry_out(live, live.session.revoke(channel))
             return
         if tenant.hub.subscribe(channel, live.socket_id, live.connection):
             self._broker.subscribe(tenant.app.id, channel)
-        self._carry_out_all(live, live.session.entered(channel))
+        self._carry_out(live, live.session.entered(channel))
         live.connection.offer(frame.wire(frame.subscription_succeeded(channel, diff.members)))
         if diff.member_added is not None:
             tenant.offer(channel, frame.member_added(channel, diff.member_added), live.socket_id)
@@ -396,7 +397,7 @@ class Node:
         self._bulletin.entered(live, diff, member)
 
     def _leave(self, live: Live, channel: str, member: Member | None) -> None:
-        self.tracker.leave(live.tenant.app.id, channel, live.socket_id, lambda diff: self._left(live, member, diff))
+        self.tracker.leave(live.tenant.app.id, channel, live.socket_id, partial(self._left, live, member))
 
     def _left(self, live: Live, member: Member | None, diff: Diff) -> None:
         tenant, channel = live.tenant, diff.channel
@@ -406,21 +407,20 @@ class Node:
             self._recorder.record(tenant.lifecycle.unsubscribed(live.socket_id, diff, member, self._now()))
         self._bulletin.left(live, diff, member)
 
+    def _leave_and_close(self, live: Live, channel: str, member: Member | None) -> None:
+        try:
+            self._leave(live, channel, member)
+        finally:
+            self._closed(live)
+
     def _closed(self, live: Live) -> None:
         assert live.ending is not None
         code, reason = live.ending
-        now = self._now()
-        counters = {
-            "duration_ms": round((now.monotonic_s - live.opened_at) * 1000),
-            "received_messages": live.connection.received_messages,
-            "received_bytes": live.connection.received_bytes,
-            "sent_messages": live.connection.sent_messages,
-            "sent_bytes": live.connection.sent_bytes,
-        }
+        counters = live.counters(self._clock.monotonic())
         self._telemetry.connection_ended(live.tenant.app.id, live.socket_id, code, reason, **counters)
         if live.tenant.lifecycle.wanted:
             ending = {"code": code, "reason": reason, **counters}
-            self._recorder.record(live.tenant.lifecycle.closed(live.socket_id, ending, now))
+            self._recorder.record(live.tenant.lifecycle.closed(live.socket_id, ending, self._now()))
 
     # -- helpers ---------------------------------------------------------------------------------------------------
 

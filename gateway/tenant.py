@@ -33,6 +33,17 @@ class Live:
         #: (code, reason) once this side has decided to close
         self.ending: tuple[int, str] | None = None
 
+    def counters(self, now: float) -> dict[str, int]:
+        """Return what the connection has done so far; `now` is monotonic seconds."""
+        connection = self.connection
+        return {
+            "duration_ms": round((now - self.opened_at) * 1000),
+            "received_messages": connection.received_messages,
+            "received_bytes": connection.received_bytes,
+            "sent_messages": connection.sent_messages,
+            "sent_bytes": connection.sent_bytes,
+        }
+
 
 class Tenant:
     """An app with its live state on this node."""

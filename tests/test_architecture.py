@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "telemetry": {"core"},
     "config": {"core"},
     "clock": set(),
+    "chance": set(),
     "patience": set(),
     "recorder": {"core", "ports", "telemetry"},
     "sweep": {"ports"},

@@ -38,8 +38,14 @@ KINDS = (
 )
 
 
+_PUBLIC = KINDS[-1]
+_OTHERS = tuple(kind.prefix for kind in KINDS[:-1])
+
+
 def kind_of(name: str) -> Kind:
     """Return the row of the table for a channel name; any string has one."""
+    if not name.startswith(_OTHERS):  # most names: not to be held against each prefix in turn
+        return _PUBLIC
     for kind in KINDS:
         if name.startswith(kind.prefix):
             return kind
