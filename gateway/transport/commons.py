@@ -17,7 +17,7 @@ from gateway.transport.parser import InflatingParser, Lender
 from gateway.transport.wheel import Rider, Wheel
 
 if TYPE_CHECKING:
-    from gateway.transport.connection import Connection
+    from gateway.transport.line import Line
 
 _logger = logging.getLogger("rawpush.gateway")
 
@@ -73,15 +73,15 @@ class Commons:
         self.inflating_lender = Lender(InflatingParser)
         self.deflation = deflation
         #: connections that have been offered something in this turn of the loop
-        self.unwritten: list[Connection] = []
+        self.unwritten: list[Line] = []
         #: set for whoever waits until nobody is left
         self.gone: asyncio.Event | None = None
 
-    def write_later(self, connection: Connection) -> None:
-        """Write what the connection holds ready when this turn is over."""
+    def write_later(self, line: Line) -> None:
+        """Write what the line holds ready when this turn is over."""
         if not self.unwritten:
             self.loop.call_soon(self._write)
-        self.unwritten.append(connection)
+        self.unwritten.append(line)
 
     def advance(self) -> None:
         """Let one beat pass and serve those who are due, a few at a time."""
@@ -97,12 +97,12 @@ class Commons:
 
     def _write(self) -> None:
         unwritten, self.unwritten = self.unwritten, []
-        for connection in unwritten:
+        for line in unwritten:
             try:
-                connection.write_out()
+                line.write_out()
             except Exception:  # whatever is wrong with one connection, the others get what they were offered
                 _logger.exception("a connection could not be written to")
-                connection.abort()
+                line.abort()
         if self.deflation is not None:
             self.deflation.forget()
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from gateway.transport.commons import Commons
-from gateway.transport.connection import OPEN, Connection
+from gateway.transport.connection import Connection
+from gateway.transport.line import OPEN
+from gateway.transport.parser import Lender
 
 
 class CompressedConnection(Connection):
-    """A connection whose peer agreed on permessage-deflate; message sizes are counted without it."""
+    """A connection whose peer agreed on permessage-deflate; message sizes are counted without it.
 
-    __slots__ = ("_deflation",)
+    It is one only where the commons have a deflation. It has no slots of its own: a connection becomes one when it is opened.
+    """
 
-    def __init__(self, commons: Commons, transport: asyncio.Transport, limit: int) -> None:
-        """See `Connection`; only where the commons have a deflation."""
-        super().__init__(commons, transport, limit)
-        assert commons.deflation is not None
-        self._deflation = commons.deflation
-        self._lender = commons.inflating_lender
+    __slots__ = ()
 
     def offer(self, data: bytes) -> None:
         """See `gateway.ports.Connection`."""
         if self._phase == OPEN:
             super().offer(data)
+            deflation = self._commons.deflation
+            assert deflation is not None
             assert self._pending is not None
-            self._pending[-1] = self._deflation.shared(data)
+            self._pending[-1] = deflation.shared(data)
+
+    @property
+    def _lender(self) -> Lender:
+        return self._commons.inflating_lender

@@ -1,7 +1,8 @@
-"""One WebSocket: bytes in, texts to the node, and what the node offers out again.
+"""One socket, and mostly one WebSocket: bytes in, texts to the node, and what the node offers out again.
 
-A connection passes through four phases, in this order, and may skip any:
+A connection passes through five phases, in this order, and may skip any:
 
+    HEAD      the head of the first request is awaited, for the door to read; it may end here, or become somebody else's
     OPEN      texts go to the node, offers go out
     CLOSING   a close frame is on its way; the peer's is awaited, offers are dropped
     ENDED     nothing more is read; what is pending goes out, then the line is closed
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
 
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
@@ -26,13 +27,13 @@ from gateway.core.error import Code
 from gateway.node import Handshake, Live
 from gateway.transport.commons import Commons
 from gateway.transport.glance import CLOSE, MESSAGES, PING, PONG, TEXT, code_of, echo, glance
-from gateway.transport.line import Line
-from gateway.transport.parser import Parser, discard
-from gateway.transport.wheel import OFF
+from gateway.transport.line import CLOSING, ENDED, GONE, HEAD, OPEN, Line
+from gateway.transport.parser import Lender, Parser, discard
+
+if TYPE_CHECKING:
+    from gateway.transport.door import Door
 
 _logger = logging.getLogger("rawpush.gateway")
-
-OPEN, _CLOSING, _ENDED, _GONE = range(4)
 
 #: An empty ping, unmasked (RFC 6455 section 5.5.2).
 _PING = b"\x89\x00"
@@ -43,8 +44,6 @@ _PING_EVENT = codec.wire(codec.ping())
 _SLICE = 1024
 #: Frames taken from one connection before the others have their turn.
 _FRAMES_PER_TURN = 64
-#: asyncio's own default; below it nobody needs to look at the buffer at all.
-_HIGH_WATER = 65_536
 #: Beats between telling a silent peer that it was closed and cutting the line.
 _FAREWELL_BEATS = 2
 #: What a close frame has room for beside the code (RFC 6455 section 5.5).
@@ -56,61 +55,57 @@ class Connection(Line):
 
     __slots__ = (
         "_asked_at",
-        "_commons",
+        "_door",
         "_fragments",
         "_heard_at",
-        "_is_blocked",
         "_is_text",
-        "_lender",
         "_limit",
         "_live",
         "_message",
         "_parser",
-        "_pending",
-        "_phase",
         "_rest",
         "_unparsed",
-        "_verdict",
         "received_bytes",
         "received_messages",
         "sent_bytes",
         "sent_messages",
-        "spoke",
     )
 
-    def __init__(self, commons: Commons, transport: asyncio.Transport, limit: int) -> None:
-        """`limit` is the greatest size of an inbound message in bytes, all fragments together, not compressed."""
+    def __init__(self, commons: Commons, door: Door) -> None:
+        """`door` is the one it has come to."""
+        super().__init__(commons)
         self.received_messages = 0
         self.received_bytes = 0
         self.sent_messages = 0
         self.sent_bytes = 0
-        self.spoke = OFF
-        self._commons = commons
-        self._transport = transport
-        self._lender = commons.lender
-        self._limit = limit
+        self._door: Door | None = door
         self._live: Live | None = None
-        self._phase = OPEN
-        #: why the connection has been cut or failed from this side
-        self._verdict: tuple[int, str] | None = None
-        self._pending: list[bytes] | None = None
-        self._is_blocked = False
+        #: the greatest size of an inbound message in bytes, all fragments together, not compressed
+        self._limit = 0
         #: beats at which something was last heard, and at which a ping was sent that nothing has followed yet
         self._heard_at = commons.beat
         self._asked_at: int | None = None
         self._parser: Parser | None = None
         #: bytes fed to the parser that no frame has accounted for yet
         self._unparsed = 0
-        #: received, but to be parsed in a later turn
+        #: received, but to be parsed in a later turn; before that, the head as far as it has come
         self._rest: bytes | None = None
         #: the fragments so far of an unfinished message
         self._message: bytearray | None = None
         self._fragments = 0
         self._is_text = False
-        transport.set_write_buffer_limits(high=min(_HIGH_WATER, commons.buffer_limit))
 
-    def open(self, answer: bytes, handshake: Handshake, rest: bytes) -> None:
-        """Answer the upgrade, present the connection to the node, and take what came behind the request's head."""
+    # -- what the door says ----------------------------------------------------------------------------------------
+
+    def open(self, answer: bytes, handshake: Handshake, limit: int, rest: bytes) -> None:
+        """Answer the upgrade, present the connection to the node, and take what came behind the request's head.
+
+        `limit` is the greatest size of an inbound message in bytes.
+        """
+        self._phase = OPEN
+        self._limit = limit
+        self._door = self._rest = None
+        self._bound()
         self._queue(answer)
         self._commons.wheel.put(self, self._commons.idle_beats)
         try:
@@ -120,6 +115,22 @@ class Connection(Line):
             self.close(1011, "internal error")
         if rest:
             self.data_received(rest)
+
+    def refuse(self, answer: bytes) -> None:
+        """Answer the request, and read nothing more."""
+        self._phase = ENDED
+        self._rest = None
+        self._pending = [answer]
+        self._commons.wheel.put(self, self._commons.close_beats)
+        self.write_out()
+
+    def leave(self) -> asyncio.Transport:
+        """Let go of the transport, which is somebody else's from now on."""
+        transport = self.transport
+        self._transport = self._rest = None
+        self._phase = GONE
+        self._commons.forget(self)
+        return transport
 
     # -- what the node says ----------------------------------------------------------------------------------------
 
@@ -142,7 +153,7 @@ class Connection(Line):
         """See `gateway.ports.Connection`; a reason too long for a close frame is cut."""
         if self._phase != OPEN:
             return
-        self._phase = _CLOSING
+        self._phase = CLOSING
         parser = self._borrowed()
         if parser.state is State.OPEN:  # else the peer was faster, and its close frame is about to be dealt with
             parser.send_close(code, reason.encode()[:_LONGEST_REASON].decode("utf-8", "ignore"))
@@ -153,6 +164,9 @@ class Connection(Line):
 
     def due(self) -> None:
         """Look whether the peer is alive; cut the line if it was to be closed by now."""
+        if self._phase == HEAD and self._rest and self._door is not None:
+            self._door.late(self)
+            return
         if self._phase != OPEN:
             self.abort()
             return
@@ -179,57 +193,36 @@ class Connection(Line):
             self._asked_at = None
             commons.wheel.put(self, commons.idle_beats - silence)
 
-    def abort(self) -> None:
-        """Cut the line at once."""
-        self._phase = max(self._phase, _ENDED)
-        self._pending = None
-        if self._transport is not None:
-            # Until the socket has gone the wheel must know of it.
-            self._commons.wheel.put(self, self._commons.close_beats)
-            self._transport.abort()
-
-    def write_out(self) -> None:
-        """Write all that is pending, in one piece."""
-        pending, self._pending = self._pending, None
-        transport = self._transport
-        if pending is None or transport is None:
-            return
-        transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
-        if self._is_blocked and transport.get_write_buffer_size() > self._commons.buffer_limit:
-            if self._verdict is None:
-                self._verdict = (1006, "slow_consumer")
-            self.abort()
-        elif self._phase == _ENDED:
-            self._hang_up(transport)
-
     # -- what the transport says -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Give the peer its time for a request head."""
+        # cast, not checked: uvloop's transports are transports without inheriting from asyncio's
+        self._transport = transport = cast(asyncio.Transport, transport)
+        if self._door is None or self._door.admits(transport):
+            self._commons.wheel.put(self, self._commons.request_beats)
+        else:
+            self._phase = ENDED
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the wire."""
         self._heard_at = self._commons.beat
-        if self._phase >= _ENDED:
+        if self._phase >= ENDED:
             return
-        if self._rest is not None:
+        if self._door is not None:
+            known = self._rest or b""
+            self._rest = head = known + data
+            self._door.read(self, head, len(known))
+        elif self._rest is not None:
             # Reading is paused, but TLS hands over what it has decrypted already.
             self._rest += data
         else:
             self._feed(data)
 
-    def eof_received(self) -> None:
-        """Send what is pending before the transport closes itself."""
-        self.write_out()
-
-    def pause_writing(self) -> None:
-        """Note that the socket takes no more for now; from here on each write looks at the bound."""
-        self._is_blocked = True
-
-    def resume_writing(self) -> None:
-        """Note that the socket takes more again."""
-        self._is_blocked = False
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything and report the end, unless it has been reported."""
-        self._phase = _GONE
+        self._phase = GONE
         self._transport = None
         self._pending = self._rest = self._message = None
         self._drop_parser()
@@ -248,14 +241,14 @@ class Connection(Line):
             first, payload, at = found
             frames += 1
             self._take_whole(first, payload)
-            if self._phase >= _ENDED:
+            if self._phase >= ENDED:
                 return
         for start in range(at, len(data), _SLICE):
             if frames >= _FRAMES_PER_TURN:
                 self._pause(data[start:])
                 return
             frames += self._parse(data[start : start + _SLICE])
-            if self._phase >= _ENDED:
+            if self._phase >= ENDED:
                 return
 
     def _pause(self, rest: bytes) -> None:
@@ -267,7 +260,7 @@ class Connection(Line):
 
     def _resume(self) -> None:
         rest, self._rest = self._rest, None
-        if rest is not None and self._phase < _ENDED:
+        if rest is not None and self._phase < ENDED:
             self._feed(rest)
         if self._rest is None and self._transport is not None:
             self._transport.resume_reading()
@@ -364,19 +357,12 @@ class Connection(Line):
         """Nothing more will be read: report it, and close the line when all is written."""
         if self._phase == OPEN:
             self._commons.wheel.put(self, self._commons.close_beats)
-        self._phase = _ENDED
+        self._phase = ENDED
         self._message = None
         self._drop_parser()
         if self._pending is None and self._transport is not None:
             self._hang_up(self._transport)
         self._report(verdict)
-
-    def _hang_up(self, transport: asyncio.Transport) -> None:
-        # Half-closing lets the peer read the close frame even if it is still sending: closing would reset the line.
-        if transport.can_write_eof():
-            transport.write_eof()
-        else:
-            transport.close()
 
     def _report(self, verdict: tuple[int, str]) -> None:
         live, self._live = self._live, None
@@ -384,6 +370,10 @@ class Connection(Line):
             self._commons.node.lost(live, *verdict)
 
     # -- helpers ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _lender(self) -> Lender:
+        return self._commons.lender
 
     def _borrowed(self) -> Parser:
         if self._parser is None:
@@ -395,16 +385,3 @@ class Connection(Line):
         if self._parser is not None:
             discard(self._parser)
             self._parser = None
-
-    def _queue(self, data: bytes) -> None:
-        """Send bytes that are no message: an answer, a control frame."""
-        if self._pending is None:
-            self._pending = [data]
-            self._commons.write_later(self)
-        else:
-            self._pending.append(data)
-
-    def _queue_all(self, pieces: Iterable[bytes]) -> None:
-        for data in pieces:
-            if data:  # an empty piece says that the end has come, and `eof_sent` says that too
-                self._queue(data)

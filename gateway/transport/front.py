@@ -1,4 +1,4 @@
-"""The one listening port: looks at the head of the first request and hands the socket to the WebSocket or the HTTP side."""
+"""The one listening port, and whatever else is listened on: lets in who comes, and knows what all of them share."""
 
 from __future__ import annotations
 
@@ -6,32 +6,25 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from ssl import SSLContext
-from typing import cast
 
 from gateway.node import Node
 from gateway.ports import Clock
 from gateway.telemetry import Telemetry
 from gateway.transport import upgrade
 from gateway.transport.commons import Commons
-from gateway.transport.compressed import CompressedConnection
 from gateway.transport.connection import Connection
 from gateway.transport.deflate import Deflation
+from gateway.transport.door import Door
 from gateway.transport.place import BACKLOG, UnixPlace, tcp_sockets
 from gateway.transport.porch import Gatekeeper
-from gateway.transport.remote import UNIX, Network, is_secure, remote_ip
-from gateway.transport.wheel import OFF
+from gateway.transport.remote import UNIX, Network
 
 _logger = logging.getLogger("rawpush.gateway")
 
 #: Seconds between two lines in the log that say that newcomers are turned away.
 _COMPLAINT_S = 60.0
-
-#: The message limit of those who will be refused anyway.
-_NO_APP_LIMIT = 65_536
-
-#: Enough of a first line to tell whether it can be one.
-_GLANCE = 64
 
 
 class Front:
@@ -128,10 +121,11 @@ class Front:
         if self._proxy_protocol:
             self._servers.append(Gatekeeper(self, listening, ssl))
         elif listening.family == socket.AF_UNIX:
-            self._servers.append(await loop.create_unix_server(lambda: Door(self, UNIX), sock=listening, backlog=BACKLOG))
+            arrive = partial(Connection, self.commons, Door(self, UNIX))
+            self._servers.append(await loop.create_unix_server(arrive, sock=listening, backlog=BACKLOG))
         else:
             server = await loop.create_server(
-                lambda: Door(self),
+                partial(Connection, self.commons, Door(self)),
                 sock=listening,
                 ssl=ssl,
                 backlog=BACKLOG,
@@ -151,7 +145,7 @@ class Front:
     async def _move(self, raw: socket.socket, peer: str, ssl: SSLContext | None) -> None:
         try:
             await self.commons.loop.connect_accepted_socket(
-                lambda: Door(self, peer),
+                lambda: Connection(self.commons, Door(self, peer)),
                 raw,
                 ssl=ssl,
                 ssl_handshake_timeout=None if ssl is None else self._handshake_timeout_s,
@@ -174,11 +168,10 @@ class Front:
 
     def take_back(self, transport: asyncio.Transport, data: bytes) -> None:
         """Treat a connection that was handed to `http` as one that has just come and sent `data`, which begins a request."""
-        door = Door(self, self.peers.get(transport.get_extra_info("socket").fileno()))
-        transport.set_protocol(door)
-        door.connection_made(transport)
-        if not self.is_closed:
-            door.data_received(data)
+        arrival = Connection(self.commons, Door(self, self.peers.get(transport.get_extra_info("socket").fileno())))
+        transport.set_protocol(arrival)
+        arrival.connection_made(transport)
+        arrival.data_received(data)
 
     def stop_listening(self) -> None:
         """Close the ports at once; established connections go on."""
@@ -225,162 +218,3 @@ class Front:
     def _on_timer(self) -> None:
         self._timer = self.commons.loop.call_later(self.tick_s, self._on_timer)
         self.tick()
-
-
-class Door(asyncio.Protocol):
-    """The first protocol on each socket: reads the head of a request, within bounds of size and total time."""
-
-    __slots__ = ("_front", "_head", "_is_refused", "_peer", "_transport", "spoke")
-
-    def __init__(self, front: Front, peer: str | None = None) -> None:
-        """`peer` None: whoever the other end of the socket is."""
-        self.spoke = OFF
-        self._peer = peer
-        self._front = front
-        self._head = b""
-        self._is_refused = False
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Give the peer its time for a request head."""
-        # cast, not checked: uvloop's transports are transports without inheriting from asyncio's
-        self._transport = transport = cast(asyncio.Transport, transport)
-        if self._front.is_closed:  # it was accepted just before the port closed
-            transport.abort()
-            return
-        # The system gives out the lowest number that is free, so the number tells how many are taken.
-        ceiling = self._front.ceiling
-        if ceiling is not None and transport.get_extra_info("socket").fileno() >= ceiling:
-            self._front.turned_away()
-            transport.abort()
-            return
-        self._front.commons.wheel.put(self, self._front.commons.request_beats)
-
-    def data_received(self, data: bytes) -> None:
-        """Collect the head; act as soon as it is whole, or cannot become one."""
-        if self._is_refused:
-            return
-        if not self._head and len(data) <= self._front.longest_kept:
-            found = upgrade.recognised(data, self._front.prefix)
-            if found is not None:
-                wish, nonce = found
-                agreed = self._agreed(wish)
-                self._upgrade(upgrade.accept(nonce, agreed), wish, b"", agreed is not None)
-                return
-        searched = max(0, len(self._head) - 3)
-        self._head = head = self._head + data
-        end = head.find(b"\r\n\r\n", searched)
-        if end > self._front.max_head or (end < 0 and len(head) > self._front.max_head):
-            self._refuse(b"431 Request Header Fields Too Large", b"the request head is too large")
-            return
-        line_end = head.find(b"\n", 0, self._front.max_head)
-        if line_end < 0:
-            if not upgrade.is_promising(head[:_GLANCE]):
-                self._refuse(b"400 Bad Request", b"this is not HTTP")
-            return
-        start = upgrade.read_start(head[: line_end - 1]) if head[line_end - 1 : line_end] == b"\r" else None
-        if start is None:
-            self._refuse(b"400 Bad Request", b"this is not a request of HTTP/1")
-        elif end >= 0:
-            self._route(start, head[line_end + 1 : end], head[end + 4 :])
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the socket; who left before asking for anything is not worth a line in the log."""
-        self._transport = None
-        self._front.commons.forget(self)
-
-    def due(self) -> None:
-        """The time for a request head, or for reading a refusal, is over."""
-        if self._head and not self._is_refused:
-            self._refuse(b"408 Request Timeout", b"the request head did not arrive in time")
-        else:
-            self.abort()
-
-    def abort(self) -> None:
-        """Cut the line at once."""
-        if self._transport is not None:
-            # Until the socket has gone the wheel must know of it.
-            self._front.commons.wheel.put(self, self._front.commons.close_beats)
-            self._transport.abort()
-
-    def _route(self, start: upgrade.Start, lines: bytes, rest: bytes) -> None:
-        key = upgrade.app_key(start.path, self._front.prefix)
-        # An upgrade asked for in HTTP/1.0 must be ignored (RFC 9110 section 7.8).
-        if key is None or not start.is_current:
-            self._hand_over()
-            return
-        fields = upgrade.read_fields(lines) if lines else {}
-        if fields is None:
-            self._refuse(b"400 Bad Request", b"a header field is malformed")
-        elif not upgrade.wants_websocket(fields):
-            self._hand_over()
-        elif upgrade.is_proper(start, fields):
-            wish = upgrade.wish(key, start.query, fields)
-            agreed = self._agreed(wish)
-            self._upgrade(upgrade.accept(fields[b"sec-websocket-key"], agreed), wish, rest, agreed is not None)
-        else:
-            answer, accepts = upgrade.judge(self._head[: len(self._head) - len(rest)])
-            if accepts:
-                self._upgrade(answer, upgrade.wish(key, start.query, fields), rest)
-            elif answer:
-                self._say_no(answer)
-            else:
-                self._refuse(b"400 Bad Request", b"this is not a request for a WebSocket")
-
-    def _agreed(self, wish: upgrade.Wish) -> str | None:
-        """Return what is agreed of the extensions that were offered."""
-        deflation = self._front.commons.deflation
-        return None if deflation is None or not wish.extensions else deflation.negotiate(wish.extensions)
-
-    def _upgrade(self, answer: bytes, wish: upgrade.Wish, rest: bytes, is_compressed: bool = False) -> None:
-        transport, front = self._leave(), self._front
-        peer = self._peer
-        if peer is None:
-            name = transport.get_extra_info("peername")
-            peer = name[0] if name else ""
-        has_tls = transport.get_extra_info("sslcontext") is not None
-        address = remote_ip(peer, wish.forwarded_for, front.trusted_proxies)
-        handshake = wish.handshake(address, is_secure(peer, has_tls, wish.forwarded_proto, front.trusted_proxies))
-        app = front.node.app_by_key(handshake.key)
-        kind = CompressedConnection if is_compressed else Connection
-        connection = kind(front.commons, transport, _NO_APP_LIMIT if app is None else app.limits.message)
-        transport.set_protocol(connection)
-        connection.open(answer, handshake, rest)
-
-    def _hand_over(self) -> None:
-        transport, head = self._leave(), self._head
-        if self._peer is not None:
-            self._front.peers[transport.get_extra_info("socket").fileno()] = self._peer
-        elif self._front.peers:  # a former owner of the same number
-            self._front.peers.pop(transport.get_extra_info("socket").fileno(), None)
-        protocol = self._front.http()
-        # In this order: it changes the marks of the transport, which may say at once that something waits, or waits no more.
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        protocol.data_received(head)
-
-    def _leave(self) -> asyncio.Transport:
-        transport, self._transport = self._transport, None
-        assert transport is not None
-        self._front.commons.forget(self)
-        return transport
-
-    def _refuse(self, status: bytes, sentence: bytes) -> None:
-        body = upgrade.refusal(sentence.decode("ascii"))
-        self._say_no(
-            b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
-            % (status, len(body), body)
-        )
-
-    def _say_no(self, answer: bytes) -> None:
-        self._is_refused = True
-        self._head = b""
-        transport = self._transport
-        assert transport is not None
-        transport.write(answer)
-        self._front.commons.wheel.put(self, self._front.commons.close_beats)
-        # Half-closing lets the peer read the answer even if it is still sending: closing would reset the line.
-        if transport.can_write_eof():
-            transport.write_eof()
-        else:
-            transport.close()

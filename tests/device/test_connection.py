@@ -731,6 +731,13 @@ class FakeLoop:
             callback()
 
 
+class OpenDoor:
+    """Lets everybody in."""
+
+    def admits(self, transport: object) -> bool:
+        return True
+
+
 def alone(kind: type[Connection] | None = None) -> tuple[FakeNode, Connection, FakeTransport, FakeLoop]:
     """Return an open connection that touches no socket."""
     node, loop, transport = FakeNode(), FakeLoop(), FakeTransport()
@@ -745,9 +752,10 @@ def alone(kind: type[Connection] | None = None) -> tuple[FakeNode, Connection, F
         buffer_limit=1 << 20,
         deflation=Deflation(window_bits=12, least=64),
     )
-    connection = (kind or Connection)(commons, transport, LIMIT)  # type: ignore[arg-type]
+    connection = (kind or Connection)(commons, OpenDoor())  # type: ignore[arg-type]
+    connection.connection_made(transport)  # type: ignore[arg-type]
     handshake = type("Handshake", (), {"key": "key"})()
-    connection.open(b"101", handshake, b"")
+    connection.open(b"101", handshake, LIMIT, b"")
     loop.turn()
     transport.written.clear()
     return node, connection, transport, loop
@@ -809,7 +817,11 @@ def test_what_is_pending_when_the_peer_hangs_up_is_written_before_the_transport_
 def test_one_that_cannot_be_written_to_does_not_keep_the_others_from_it(caplog: pytest.LogCaptureFixture) -> None:
     node, connection, transport, loop = alone()
     other = FakeTransport()
-    second = Connection(connection._commons, other, LIMIT)  # type: ignore[arg-type]
+    second = Connection(connection._commons, OpenDoor())  # type: ignore[arg-type]
+    second.connection_made(other)  # type: ignore[arg-type]
+    second.open(b"101", type("Handshake", (), {"key": "key"})(), LIMIT, b"")
+    loop.turn()
+    other.written.clear()
     aborted: list[bool] = []
     transport.write = lambda data: 1 // 0  # type: ignore[method-assign, assignment]
     transport.abort = lambda: aborted.append(True)  # type: ignore[attr-defined]

@@ -15,7 +15,8 @@ import pytest
 from aiohttp import web
 
 from gateway.node import Handshake
-from gateway.transport.front import Door
+from gateway.transport.connection import Connection
+from gateway.transport.door import Door
 from tests.device.front_kit import (
     CLOSE,
     GREETING,
@@ -571,7 +572,9 @@ async def test_who_was_accepted_just_before_the_end_is_not_let_in() -> None:
     async with house() as home:
         await home.front.close()
         ours, theirs = socket.socketpair()
-        transport, _door = await asyncio.get_running_loop().connect_accepted_socket(lambda: Door(home.front), ours)
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: Connection(home.front.commons, Door(home.front)), ours
+        )
         theirs.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=theirs)
         assert await Peer(reader, writer).rest() == b""

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from gateway.node import Handshake
 from gateway.transport.compressed import CompressedConnection
+from gateway.transport.connection import Connection
 from gateway.transport.deflate import Deflation
-from gateway.transport.front import Door, Front
+from gateway.transport.door import Door
+from gateway.transport.front import Front
 from tests.device.front_kit import (
     BINARY,
     CLOSE,
@@ -280,7 +282,7 @@ async def test_any_head_in_any_pieces_has_the_same_end(caplog: pytest.LogCapture
         takers.clear()
         node.lives.clear()
         node.refused.clear()
-        door, transport = Door(front), DoorTransport()
+        door, transport = Connection(front.commons, Door(front)), DoorTransport()
         door.connection_made(transport)  # type: ignore[arg-type]
         protocol: Any = door
         for piece in pieces:

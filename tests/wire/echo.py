@@ -13,7 +13,7 @@ from gateway.clock import SystemClock
 from gateway.core import frame as codec
 from gateway.core.app import App, Limits
 from gateway.node import Handshake
-from gateway.transport import front
+from gateway.transport import door, front
 from gateway.transport.compressed import CompressedConnection
 from gateway.transport.connection import Connection
 from gateway.transport.deflate import Deflation
@@ -84,20 +84,20 @@ class CompressEverything(Deflation):
 async def echo_server(monkeypatch: pytest.MonkeyPatch, deflation: Deflation | None = None) -> AsyncIterator[int]:
     """Run the server on a free port of loopback, in this event loop."""
     monkeypatch.setattr(front, "Connection", EchoConnection)
-    monkeypatch.setattr(front, "CompressedConnection", CompressedEchoConnection)
+    monkeypatch.setattr(door, "CompressedConnection", CompressedEchoConnection)
 
     def no_http() -> asyncio.Protocol:
         raise AssertionError("the suite sends nothing but upgrades")
 
-    door = front.Front(
+    entrance = front.Front(
         node=EchoNode(),  # type: ignore[arg-type]
         clock=SystemClock(),
         http=no_http,
         buffer_limit=4 * LIMIT,
         deflation=deflation,
     )
-    port = await door.listen("127.0.0.1", 0)
+    port = await entrance.listen("127.0.0.1", 0)
     try:
         yield port
     finally:
-        await door.close()
+        await entrance.close()
