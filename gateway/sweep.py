@@ -35,10 +35,11 @@ class Sweep:
             self._step()
 
     def _slice(self) -> None:
-        until = self._clock.monotonic() + _SLICE_S
+        monotonic = self._clock.monotonic
+        until = monotonic() + _SLICE_S
         while self._steps:
             self._step()
-            if self._clock.monotonic() >= until:
+            if monotonic() >= until:
                 break
         self._is_running = bool(self._steps)
         if self._is_running:

@@ -227,7 +227,8 @@ class Connection(Line):
         self._pending = self._rest = self._message = None
         self._drop_parser()
         self._commons.forget(self)
-        self._report(self._verdict or (1006, "connection_lost"))
+        if self._live is not None:
+            self._report(self._verdict or (1006, "connection_lost"))
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

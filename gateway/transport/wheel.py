@@ -31,12 +31,13 @@ OFF = -1
 class Wheel:
     """See the head of this file."""
 
-    __slots__ = ("_count", "_hand", "_spokes")
+    __slots__ = ("_count", "_hand", "_size", "_spokes")
 
     def __init__(self, longest: int) -> None:
         """`longest` is the greatest number of beats anything will be put ahead."""
         # Dicts, because they keep order: who came first is served first.
         self._spokes: list[dict[Rider, None]] = [{} for _ in range(longest + 1)]
+        self._size = longest + 1
         self._hand = 0
         self._count = 0
 
@@ -49,17 +50,21 @@ class Wheel:
 
     def put(self, rider: Rider, beats: int) -> None:
         """Let the rider be due in so many beats, at least one; if it is on the wheel already, it is moved."""
-        if not 1 <= beats < len(self._spokes):
-            raise ValueError(f"{beats} beats do not fit a wheel of {len(self._spokes)}")
-        self.remove(rider)
-        rider.spoke = (self._hand + beats) % len(self._spokes)
-        self._spokes[rider.spoke][rider] = None
-        self._count += 1
+        if not 1 <= beats < self._size:
+            raise ValueError(f"{beats} beats do not fit a wheel of {self._size}")
+        before, spoke = rider.spoke, (self._hand + beats) % self._size
+        if before == OFF:
+            self._count += 1
+        else:
+            del self._spokes[before][rider]
+        self._spokes[spoke][rider] = None
+        rider.spoke = spoke
 
     def remove(self, rider: Rider) -> None:
         """Take the rider off, if it is on."""
-        if rider.spoke != OFF:
-            del self._spokes[rider.spoke][rider]
+        spoke = rider.spoke
+        if spoke != OFF:
+            del self._spokes[spoke][rider]
             rider.spoke = OFF
             self._count -= 1
 
