@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import struct
@@ -24,11 +25,12 @@ def channel(number: int) -> str:
     return f"bench-{number:05}"
 
 
-def hello(path: str = f"/app/{KEY}?protocol=7&client=js&version=8.4.0&flash=false") -> bytes:
-    """Return a client's upgrade request."""
+def hello(path: str = f"/app/{KEY}?protocol=7&client=js&version=8.4.0&flash=false", number: int = 0) -> bytes:
+    """Return a client's upgrade request; each number has a nonce of its own, as each client has."""
+    nonce = base64.b64encode(number.to_bytes(16)).decode()
     return (
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Key: {nonce}\r\nSec-WebSocket-Version: 13\r\n\r\n"
     ).encode()
 
 
@@ -59,7 +61,7 @@ def message() -> bytes:
 
 def subscribers(count: int, channels: int) -> list[bytes]:
     """Return what so many clients send, two pieces each; client `i` subscribes to channel `i % channels`."""
-    return [piece for number in range(count) for piece in (hello(), subscription(channel(number % channels)))]
+    return [piece for number in range(count) for piece in (hello(number=number), subscription(channel(number % channels)))]
 
 
 def event(name: str) -> dict[str, str]:
