@@ -6,6 +6,7 @@
     python -m bench.client_event                  how fast a client event reaches the others of its channel
     python -m bench.publish                       how many signed publishes per second
     python -m bench.connect                       how many connections per second can come and go
+    python -m bench.storm                         how long those who are in wait while 10,000 others connect
     python -m bench.memory                        how much memory an idle connection takes
     python -m bench.webhook                       how fast and how soon webhooks arrive, and what they cost subscribers
     python -m bench.webhook --stall               how long the loop stands still meanwhile, seen by a client

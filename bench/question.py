@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench import backlog, client_event, connect, fanout, memory, neighbour, publish, webhook
+from bench import backlog, client_event, connect, fanout, memory, neighbour, publish, storm, webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ QUESTIONS = (
     Question("client-event", client_event.main, ["--rounds", "3"], _QUICK),
     Question("publish", publish.main, [], ["--channels", "10", "--connections", "4", *_QUICK]),
     Question("connect", connect.main, [], ["--at-once", "8", "--channels", "5", *_QUICK]),
+    Question("storm", storm.main, [], "--at-once 50 --seconds 0.5".split()),
     Question("memory", memory.main, [], ["--connections", "2000", "--channels", "20"]),
     Question("webhook", webhook.main, [], ["--outboxes", "disk", "--samples", "20", "--subscribers", "5", *_QUICK]),
     Question(

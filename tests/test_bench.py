@@ -14,7 +14,7 @@ import pytest
 if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
     pytest.skip("server and load need a core each, on Linux", allow_module_level=True)
 
-from bench import backlog, client_event, connect, fanout, memory, neighbour, peer, pinger, publish, traffic, webhook
+from bench import backlog, client_event, connect, fanout, memory, neighbour, peer, pinger, publish, storm, traffic, webhook
 from bench.load import Round, churn, crowd
 from bench.machine import describe
 from bench.probe import probe, probed_bodies
@@ -37,6 +37,7 @@ Main = Callable[[Sequence[str]], int]
         (publish.main, ["--channels", "10", "--connections", "4", *SHORT], "signed publishes"),
         (connect.main, ["--at-once", "8", "--channels", "5", *SHORT], "connect, subscribe and close"),
         (client_event.main, ["--receivers", "4", "--window", "2", *SHORT], "client events to 4 receivers, 2 in flight"),
+        (storm.main, ["--at-once", "50", "--seconds", "0.5"], "50 clients that connect at once"),
         (memory.main, ["--connections", "2000", "--channels", "20"], "2000 idle connections"),
         (backlog.main, ["--events", "60000"], "a backlog of 60,000 events"),
     ],
