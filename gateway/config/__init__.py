@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from gateway.config.certificate import check_pair, expiry
 from gateway.config.kind import is_loopback, printable, shown_duration
-from gateway.config.reader import ConfigError, Problem, Resolved, Row, load, load_admin, resolve
+from gateway.config.problem import ConfigError, Problem
+from gateway.config.reader import Resolved, Row, load, load_admin, resolve
 from gateway.config.record import Admin, AppEntry, Config, DeliverySettings, Log, OutboxSettings, Server, Tls
 from gateway.core.endpoint import shown_url
 

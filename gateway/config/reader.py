@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from gateway.config.certificate import check_pair
+from gateway.config.document import parse
+from gateway.config.environment import override, texts
 from gateway.config.kind import Kind, Wrong, described, is_loopback, nearest
-from gateway.config.place import Place, find_lines
+from gateway.config.place import Place
+from gateway.config.problem import ConfigError, Problem
 from gateway.config.record import Admin, AppEntry, Config
 from gateway.config.schema import FILE, NOT_YET, TABLES, Table
 from gateway.core.app import App
 from gateway.core.endpoint import Endpoint, check, check_kinds
 from gateway.core.format import FORMATS
-
-PREFIX = "RAWPUSH_"
-
-#: What Kubernetes puts into the environment for a service that is called like the product; nobody wrote it.
-_SERVICE_LINK = re.compile(r"RAWPUSH\w*_SERVICE_(HOST|PORT\w*)|RAWPUSH\w*_PORT_[0-9]+_(TCP|UDP|SCTP)\w*", re.ASCII)
-_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
 #: what may stand in a bearer token, as far as HTTP is concerned
 _VISIBLE = frozenset(range(0x21, 0x7F))
@@ -32,33 +28,6 @@ _VISIBLE = frozenset(range(0x21, 0x7F))
 _ADMIN = re.compile(r"(environment variable RAWPUSH_ADMIN__|admin\b)")
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_SYNTAX = re.compile(r"(.*) \(at (?:line ([0-9]+), column ([0-9]+)|end of document)\)", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One mistake: the place (a key path with positions and names), a sentence, and the file and line where known."""
-
-    place: str
-    sentence: str
-    file: str = ""
-    line: int | None = None
-
-    def __str__(self) -> str:
-        where = [self.file] if self.file else []
-        where += [str(self.line)] if self.file and self.line else []
-        return ": ".join(part for part in (":".join(where), self.place, self.sentence) if part)
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used; `problems` are all its mistakes, in the order of the file."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__(problems)
-        self.problems = tuple(problems)
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +54,10 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
 
 def resolve(path: Path, environ: Mapping[str, str]) -> Resolved:
     """Return the configuration of a file and where each value came from; raises `ConfigError` with every mistake."""
-    reader = _Reader(path.name, environ)
-    document = reader.parse(path)
-    if document is not None:
-        reader.override(document)
-        config = reader.file(document)
-        if not reader.problems:
-            return Resolved(config, tuple(reader.rows))
-    raise ConfigError(sorted(reader.problems, key=lambda problem: problem.line or 0))
+    reader, config = _read(path, environ)
+    if reader.problems:
+        raise reader.error()
+    return Resolved(config, tuple(reader.rows))
 
 
 def load_admin(path: Path, environ: Mapping[str, str]) -> Admin:
@@ -101,83 +66,41 @@ def load_admin(path: Path, environ: Mapping[str, str]) -> Admin:
     The shell of an operator need not have the apps' secrets. Raises `ConfigError` for a file that is not TOML, and with the
     mistakes of that section.
     """
-    reader = _Reader(path.name, environ)
-    document = reader.parse(path)
-    if document is not None:
-        reader.override(document)
-        admin = reader.file(document).admin
-        reader.problems = [problem for problem in reader.problems if _ADMIN.match(problem.place)]
-        if not reader.problems:
-            return admin
-    raise ConfigError(sorted(reader.problems, key=lambda problem: problem.line or 0))
+    reader, config = _read(path, environ)
+    reader.problems = [problem for problem in reader.problems if _ADMIN.match(problem.place)]
+    if reader.problems:
+        raise reader.error()
+    return config.admin
+
+
+def _read(path: Path, environ: Mapping[str, str]) -> tuple[_Reader, Config]:
+    document, lines = parse(path)
+    overridden, problems = override(document, environ)
+    reader = _Reader(path.name, environ, lines, overridden, problems)
+    return reader, reader.file(document)
 
 
 class _Reader:
     """Walks through one document, and keeps what it finds wrong."""
 
-    def __init__(self, file: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        file: str,
+        environ: Mapping[str, str],
+        lines: Mapping[Place, int],
+        overridden: Mapping[Place, str],
+        problems: list[Problem],
+    ) -> None:
         self._file = file
         self._environ = environ
-        self._lines: Mapping[Place, int] = {}
-        self._overridden: dict[Place, str] = {}
-        self.problems: list[Problem] = []
+        self._lines = lines
+        self._overridden = overridden
+        self.problems = problems
         self.rows: list[Row] = []
 
-    # -- the document
-
-    def parse(self, path: Path) -> dict[str, Any] | None:
-        try:
-            content = path.read_bytes()
-        except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-            self.problems.append(Problem("", f"cannot be read: {getattr(error, 'strerror', None) or error}", str(path)))
-            return None
-        if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            self._syntax("is UTF-16; save the file as UTF-8")
-            return None
-        try:
-            # Editors of one system put a byte order mark in front; it means nothing in UTF-8.
-            document = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            column = error.start - content.rfind(b"\n", 0, error.start)
-            byte = content[error.start]
-            self._syntax(f"column {column}: the byte 0x{byte:02x} is not UTF-8 (Latin-1?); save the file as UTF-8", line)
-            return None
-        try:
-            parsed = tomllib.loads(document)
-        except tomllib.TOMLDecodeError as error:
-            self._not_toml(str(error), document.count("\n") + 1)
-            return None
-        self._lines = find_lines(document)
-        return parsed
-
-    def override(self, document: dict[str, Any]) -> None:
-        """Put what the environment overrides into the document, and report variables that override nothing."""
-        known = {variable: (place, kind) for place, kind in _plain(FILE, ()) for variable in [_variable(place)]}
-        used = set(_references(document))
-        for variable in sorted(name for name in self._environ if name.startswith(PREFIX)):
-            value = self._environ[variable]
-            if variable not in known:
-                is_link = _SERVICE_LINK.fullmatch(variable) or _SERVICE_ADDRESS.match(value)
-                if variable not in used and not is_link:
-                    self._stray(variable, known)
-                continue
-            place, kind = known[variable]
-            table: Any = document
-            for name in place[:-1]:
-                table = table.setdefault(name, {}) if isinstance(table, dict) else None
-            if isinstance(table, dict):
-                table[place[-1]] = kind.parse(value)
-                self._overridden[place] = variable
-
-    def _stray(self, variable: str, known: Mapping[str, object]) -> None:
-        if variable.upper().startswith(PREFIX + "APPS__"):
-            sentence = 'apps cannot be set from the environment; write "env:NAME" for a secret in the file'
-        else:
-            same = [name for name in known if PREFIX + name.rsplit("__", 1)[-1] == variable]
-            close = same[0] if same else (nearest(variable, [name.lower() for name in known]) or "").upper()
-            sentence = "overrides nothing" + (f"; did you mean {close}?" if close else "")
-        self.problems.append(Problem(f"environment variable {variable}", sentence))
+    def error(self) -> ConfigError:
+        """Return all that was found wrong."""
+        return ConfigError(sorted(self.problems, key=lambda problem: problem.line or 0))
 
     # -- the tables
 
@@ -341,23 +264,12 @@ class _Reader:
         else:
             self.problems.append(Problem(shown, sentence, self._file, self._line(place)))
 
-    def _not_toml(self, message: str, last_line: int) -> None:
-        message = message.replace("Cannot overwrite a value", "Cannot overwrite a value: it is set twice")
-        found = _SYNTAX.fullmatch(message)
-        if found and found[2]:
-            self._syntax(f"column {found[3]}: not TOML: {found[1]}", int(found[2]))
-        else:
-            self._syntax(f"not TOML: {found[1] if found else message} (at the end of the file)", last_line)
-
-    def _syntax(self, sentence: str, line: int | None = None) -> None:
-        self.problems.append(Problem("", sentence, self._file, line))
-
     def _row(self, place: Place, shown: str, kind: Kind, value: Any, raw: object) -> None:
         variable = self._overridden.get(place)
         line = self._line(place)
         source = f"environment {variable}" if variable else f"{self._file}:{line}" if line else self._file
         if kind.is_secret:
-            found = sorted(set(_texts(raw)))
+            found = sorted(set(texts(raw)))
             references = [text for text in found if text.startswith(("env:", "file:"))]
             source += "".join(f", {reference}" for reference in references)
         self.rows.append(Row(shown, kind.show(value), source))
@@ -372,37 +284,6 @@ class _Reader:
 
 APP_TABLE = FILE.lists["apps"]
 WEBHOOK_TABLE = APP_TABLE.lists["webhooks"]
-
-
-def _plain(table: Table, place: Place) -> Iterator[tuple[Place, Kind]]:
-    """Every setting that an environment variable can override: those that stand once in a file and hold no secret."""
-    for name, kind in table.settings.items():
-        if kind.is_plain:
-            yield (*place, name), kind
-    for name, inner in table.tables.items():
-        yield from _plain(inner, (*place, name))
-
-
-def _variable(place: Place) -> str:
-    return PREFIX + "__".join(str(name).upper() for name in place)
-
-
-def _texts(raw: object) -> Iterator[str]:
-    """Every text in a value, however deep."""
-    match raw:
-        case str():
-            yield raw
-        case list():
-            for value in raw:
-                yield from _texts(value)
-        case dict():
-            for value in raw.values():
-                yield from _texts(value)
-
-
-def _references(document: object) -> Iterator[str]:
-    """The environment variables a document names as the place of a secret."""
-    return (value.removeprefix("env:") for value in _texts(document) if value.startswith("env:"))
 
 
 def _join(shown: str, name: str) -> str:
