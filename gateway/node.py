@@ -1,11 +1,10 @@
-"""The node: carries out what the core decides; owns the live state; the only place where all meet.
+"""The node: owns the live state, has the core decide and the performer carry out; the only place where all meet.
 
 Theory of operation
 -------------------
 A transport opens a connection with `open`, hands over its texts with `receive` and its end with `lost`; the API publishes
 with `publish`. Each asks the core what is to be done and does it at once: no `await` stands between reading the hub and
-changing it. What changes who is where goes through the tracker, whose diff is answered in one continuation per verb
-(`_entered`, `_left`), whether the tracker answers now or later. What a transition writes goes to the recorder.
+changing it.
 
 Departures are worked off in slices (`Sweep`), so that a mass of them holds up nobody.
 """
@@ -17,7 +16,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from gateway.bulletin import Bulletin
-from gateway.core import effect as fx
 from gateway.core import frame
 from gateway.core.admission import Handshake as Handshake
 from gateway.core.admission import refusal
@@ -27,8 +25,8 @@ from gateway.core.ident import Ids, socket_id
 from gateway.core.lifecycle import Instant, Lifecycle, Span, SpanClosed
 from gateway.core.newcomer import Newcomers
 from gateway.core.publication import Publication
-from gateway.core.roster import Diff, Member
 from gateway.core.session import Session
+from gateway.performer import Performer
 from gateway.ports import Broker, Clock, Connection, Tracker
 from gateway.recorder import Recorder
 from gateway.sweep import Sweep
@@ -80,6 +78,16 @@ class Node:
             departures=self._departures,
             kick=self.kick,
         )
+        self._performer = Performer(
+            broker=broker,
+            tracker=tracker,
+            recorder=recorder,
+            bulletin=self._bulletin,
+            users=self.users,
+            clock=clock,
+            telemetry=telemetry,
+            kick=self.kick,
+        )
         self._is_starting = True
         self._is_draining = False
 
@@ -91,7 +99,7 @@ class Node:
         app, connections = (None, 0) if tenant is None else (tenant.app, len(tenant.lives))
         is_open = not (self._is_starting or self._is_draining)
         may_come = self._newcomers.admits(handshake.remote_ip, self._clock.monotonic())
-        has_room = tenant is None or not self._has_no_room(tenant)
+        has_room = tenant is None or not self._performer.has_no_room(tenant)
         refused = refusal(handshake, app, is_open=is_open, may_come=may_come, has_room=has_room, connections=connections)
         if refused is not None:
             self._telemetry.connections_refused[refused[0]] += 1
@@ -116,7 +124,7 @@ class Node:
         if live.ending is not None:
             return
         self._telemetry.frames_received += 1
-        self._carry_out(live, live.session.receive(frame.decode(text), self._clock.monotonic()))
+        self._performer.perform(live, live.session.receive(frame.decode(text), self._clock.monotonic()))
 
     def kick(self, live: Live, code: int, sentence: str, reason: str) -> None:
         """Close a connection from this side: error frame, then close frame; `reason` is what its end is recorded under."""
@@ -139,14 +147,14 @@ class Node:
         if live.ending is None:
             live.ending = (code, reason)
         # One step each, but for the very end, which goes with the one channel that most connections have.
-        closed = self._closed
+        closed = self._performer.closed
         for channel, member in session.channels.items():
             if tenant.hub.unsubscribe(channel, live.socket_id):
                 self._broker.unsubscribe(tenant.app.id, channel)
             if len(session.channels) == 1 and session.user is None:
-                closed = partial(self._leave_and_close, channel=channel, member=member)
+                closed = partial(self._performer.leave_and_close, channel=channel, member=member)
             else:
-                self._departures.add(partial(self._leave, live, channel, member))
+                self._departures.add(partial(self._performer.leave, live, channel, member))
         self.users.lost(live)
         self._departures.add(partial(closed, live))
 
@@ -171,7 +179,7 @@ class Node:
         tenant = self._tenants.get(publications[0].app_id)
         if tenant is None:
             raise RequestError(404, "this app does not exist any more")
-        if self._has_no_room(tenant):
+        if self._performer.has_no_room(tenant):
             raise RequestError(503, "the event queue is full; try again later", reason="overloaded")
         if tenant.publishes is not None and not tenant.publishes.take(self._clock.monotonic(), len(publications)):
             sentence = f"this app may publish {tenant.app.limits.publishes} events per second; try again later"
@@ -181,7 +189,7 @@ class Node:
         for publication in publications:
             self._telemetry.publications["http"] += 1
             self._broker.publish(publication)
-            recipients = self._deliver(tenant, publication)
+            recipients = self._performer.deliver(tenant, publication)
             if now is not None:
                 records = tenant.lifecycle.published(publication, recipients, now)
                 self._recorder.record(records)
@@ -203,7 +211,7 @@ class Node:
         """Record that a publish over HTTP was refused; `reason` is one of the catalogue's."""
         tenant = self._tenants.get(app_id)
         if tenant is not None:
-            self._reject(tenant, "http", reason, channel, event, size, None)
+            self._performer.reject(tenant, "http", reason, channel, event, size, None)
 
     def why_not_ready(self) -> list[str]:
         """Return the reasons for not accepting work; empty when ready."""
@@ -214,7 +222,7 @@ class Node:
             reasons.append("shutting down")
         if self._recorder.is_failing:
             reasons.append("the outbox cannot be written")
-        full = sorted(tenant.app.id for tenant in self._tenants.values() if self._has_no_room(tenant))
+        full = sorted(tenant.app.id for tenant in self._tenants.values() if self._performer.has_no_room(tenant))
         if full and not self._recorder.is_failing:
             reasons.append(f"the event queue is full for app {', '.join(full)}")
         return reasons
@@ -323,125 +331,6 @@ class Node:
     def connections(self) -> dict[str, int]:
         """Return how many connections each app has on this node."""
         return {app_id: len(tenant.lives) for app_id, tenant in self._tenants.items()}
-
-    # -- effects ---------------------------------------------------------------------------------------------------
-
-    def _carry_out(self, live: Live, effects: Iterable[fx.Effect]) -> None:
-        tenant = live.tenant
-        for effect in effects:
-            match effect:
-                case fx.Reply(text):
-                    live.connection.offer(frame.wire(text))
-                case fx.Publish(publication):
-                    self._publish_client_event(live, publication)
-                case fx.Subscribe(channel, member):
-                    if self._has_no_room(tenant):
-                        self._carry_out(live, live.session.revoke(channel, "the event queue is full; subscribe again later"))
-                        continue
-                    self.tracker.enter(
-                        tenant.app.id,
-                        channel,
-                        live.socket_id,
-                        member,
-                        tenant.app.limits.presence_members,
-                        partial(self._entered, live, member),
-                    )
-                case fx.Unsubscribe(channel, member):
-                    if tenant.hub.unsubscribe(channel, live.socket_id):
-                        self._broker.unsubscribe(tenant.app.id, channel)
-                    self._leave(live, channel, member)
-                case fx.SignIn(before=before):
-                    if self._has_no_room(tenant):
-                        self._carry_out(live, live.session.refuse_sign_in(before))
-                    else:
-                        self.users.sign_in(live, effect)
-                case fx.Authenticated(channel):
-                    tenant.probation.end(live.socket_id)
-                    self._recorder.record(tenant.lifecycle.authenticated(live.socket_id, channel, self._now()))
-                case fx.AuthFailed(channel, reason):
-                    self._telemetry.auth_failed(tenant.app.id, live.socket_id, channel, reason)
-                    has_room = not self._has_no_room(tenant)
-                    told = tenant.lifecycle.auth_failed(live.socket_id, channel, reason, self._now(), has_room=has_room)
-                    self._recorder.record(told)
-                case fx.Throttled():
-                    self._telemetry.subscriptions_throttled += 1
-                case fx.Rejected(reason, channel, event, size):
-                    self._reject(tenant, "client", reason, channel, event, size, live.socket_id)
-                case fx.Close(code, sentence):
-                    self.kick(live, code, sentence, "protocol_error")
-
-    def _publish_client_event(self, live: Live, publication: Publication) -> None:
-        tenant = live.tenant
-        if self._has_no_room(tenant):
-            self._carry_out(live, live.session.overloaded(publication))
-            return
-        self._telemetry.publications["client"] += 1
-        self._broker.publish(publication)
-        recipients = self._deliver(tenant, publication)
-        if tenant.lifecycle.wanted:
-            self._recorder.record(tenant.lifecycle.published(publication, recipients, self._now()))
-
-    def _entered(self, live: Live, member: Member | None, diff: Diff) -> None:
-        tenant, channel = live.tenant, diff.channel
-        if diff.refused:
-            self._carry_out(live, live.session.revoke(channel))
-            return
-        if tenant.hub.subscribe(channel, live.socket_id, live.connection):
-            self._broker.subscribe(tenant.app.id, channel)
-        self._carry_out(live, live.session.entered(channel))
-        live.connection.offer(frame.wire(frame.subscription_succeeded(channel, diff.members)))
-        if diff.member_added is not None:
-            tenant.offer(channel, frame.member_added(channel, diff.member_added), live.socket_id)
-        if tenant.lifecycle.wanted:
-            self._recorder.record(tenant.lifecycle.subscribed(live.socket_id, diff, member, self._now()))
-        self._bulletin.entered(live, diff, member)
-
-    def _leave(self, live: Live, channel: str, member: Member | None) -> None:
-        self.tracker.leave(live.tenant.app.id, channel, live.socket_id, partial(self._left, live, member))
-
-    def _left(self, live: Live, member: Member | None, diff: Diff) -> None:
-        tenant, channel = live.tenant, diff.channel
-        if diff.member_removed is not None:
-            tenant.offer(channel, frame.member_removed(channel, diff.member_removed.user_id), live.socket_id)
-        if tenant.lifecycle.wanted:
-            self._recorder.record(tenant.lifecycle.unsubscribed(live.socket_id, diff, member, self._now()))
-        self._bulletin.left(live, diff, member)
-
-    def _leave_and_close(self, live: Live, channel: str, member: Member | None) -> None:
-        try:
-            self._leave(live, channel, member)
-        finally:
-            self._closed(live)
-
-    def _closed(self, live: Live) -> None:
-        assert live.ending is not None
-        code, reason = live.ending
-        counters = live.counters(self._clock.monotonic())
-        self._telemetry.connection_ended(live.tenant.app.id, live.socket_id, code, reason, **counters)
-        if live.tenant.lifecycle.wanted:
-            ending = {"code": code, "reason": reason, **counters}
-            self._recorder.record(live.tenant.lifecycle.closed(live.socket_id, ending, self._now()))
-
-    # -- helpers ---------------------------------------------------------------------------------------------------
-
-    def _deliver(self, tenant: Tenant, publication: Publication) -> dict[str, int]:
-        recipients = tenant.fan_out(publication, self._clock.monotonic())
-        self._telemetry.delivered(publication, recipients)
-        return recipients
-
-    def _reject(
-        self, tenant: Tenant, source: str, reason: str, channel: str | None, event: str | None, size: int, name: str | None
-    ) -> None:
-        facts = {"channel": channel, "event": event, "size": size, "socket_id": name}
-        self._telemetry.rejected(tenant.app.id, reason, source, facts)
-        if tenant.lifecycle.wanted:
-            has_room = not self._has_no_room(tenant)
-            told = tenant.lifecycle.rejected(reason, source, channel, event, size, name, self._now(), has_room=has_room)
-            self._recorder.record(told)
-
-    def _has_no_room(self, tenant: Tenant) -> bool:
-        """An app that wants no events makes none, so a full queue is no reason to refuse it anything."""
-        return bool(tenant.lifecycle.wanted) and self._recorder.is_full(tenant.app.id)
 
     def _lifecycle(self, app: App) -> Lifecycle:
         return Lifecycle(app.id, self._ids, wanted=self._wanted(app), linger_s=app.linger_s)
