@@ -78,11 +78,9 @@ async def test_a_later_attempt_has_its_own_number_and_time() -> None:
     kit = kit_of()
     await kit.happen(1)
     for number in (1, 2, 3):
-        for lane in (0, 1):
-            sent = await attempt(kit, lane, state=State.DUE)
-            if sent is not None:
-                assert sent[1] == number
-                assert await newest(kit) == expected(kit, sent)
+        (sent,) = [sent for lane in (0, 1) if (sent := await attempt(kit, lane, state=State.DUE)) is not None]
+        assert sent[1] == number
+        assert await newest(kit) == expected(kit, sent)
         kit.clock.move(60)
 
 

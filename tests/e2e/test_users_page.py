@@ -122,12 +122,3 @@ async def test_its_pages_and_its_backends(
 
 def test_its_settings_exist() -> None:
     assert tomllib.loads(block("toml")).keys() <= APP.settings.keys()
-
-
-def test_its_links_lead_somewhere() -> None:
-    for link in re.findall(r"\]\((?!http)([^)]+)\)", PAGE):
-        name, _, heading = link.partition("#")
-        file = ROOT / "docs" / name
-        assert file.exists(), link
-        headings = {found.lower().replace(" ", "-") for found in re.findall(r"^## (.+)$", file.read_text(), re.MULTILINE)}
-        assert not heading or heading in headings, link
