@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from gateway.core.attendance import Attendance
 from gateway.core.facts import cause_of, channel_facts
 from gateway.core.ident import Ids
 from gateway.core.limit import size_of
-from gateway.core.linger import Departures, Stay, Stays
 from gateway.core.noise import Noise
 from gateway.core.publication import Publication
 from gateway.core.roster import Diff, Member
@@ -63,21 +63,17 @@ class Lifecycle:
         self._ids = ids
         self._connections: dict[str, _Connection] = {}
         self._subscriptions: set[str] = set()
-        self._channels: dict[str, Stay] = {}
-        self._members: dict[str, Stays] = {}
-        self._departures = Departures()
+        self._attendance = Attendance(app_id, ids, self._of_channel)
         self._noise = Noise()
         self._configure(wanted, linger_s)
 
     def _configure(self, wanted: frozenset[str], linger_s: float) -> None:
         #: the kinds of event that some endpoint wants; if empty, no method but `recover` need be called
         self.wanted = wanted
-        self._linger_s = linger_s
+        self._attendance.configure(wanted, linger_s)
         self._tracks_connections = not wanted.isdisjoint({"connection.opened", "connection.closed"})
         self._keeps_facts = any(kind.startswith("connection.") for kind in wanted)
         self._tracks_subscriptions = "channel.unsubscribed" in wanted
-        self._tracks_channels = not wanted.isdisjoint({"channel.occupied", "channel.vacated"})
-        self._tracks_members = not wanted.isdisjoint({"channel.member_added", "channel.member_removed"})
 
     def reconfigure(self, wanted: frozenset[str], linger_s: float) -> Sequence[Record]:
         """Take over a new configuration while connections are open; returns records too.
@@ -100,16 +96,7 @@ class Lifecycle:
         if not self._tracks_subscriptions:
             records += [SpanClosed(self._app_id, "subscription", key) for key in sorted(self._subscriptions)]
             self._subscriptions.clear()
-        forgotten: list[Stay] = []
-        if not self._tracks_members:
-            forgotten += [left for presence in self._members.values() for left in presence.users.values()]
-            self._members.clear()
-        if not self._tracks_channels:
-            forgotten += self._channels.values()
-            self._channels.clear()
-        for left in forgotten:
-            left.departure = 0
-            records.append(SpanClosed(self._app_id, left.kind, left.key))
+        self._attendance.forget_unwanted(records)
         return records or _NOTHING
 
     # -- connections -------------------------------------------------------------------------------------------------
@@ -187,13 +174,7 @@ class Lifecycle:
         self._learn_user(socket_id, member)
         who = cause_of(socket_id, member)
         records: list[Record] = []
-        if self._tracks_channels:
-            opened = self._channels.get(channel)
-            if opened is not None:
-                self._call_off(opened, records)
-            elif diff.occupied:
-                opened = self._channels[channel] = Stay(self._ids.make("spn", now.epoch_ms), channel, None)
-                self._begin("channel.occupied", opened, channel_facts(channel, diff.subscribers, who, opened.span), now, records)
+        self._attendance.entered(diff, who, now, records)
         if "channel.subscribed" in self.wanted:
             data = channel_facts(channel, diff.subscribers, who)
             records.append(self._event("channel.subscribed", self._channel(channel), data, now, channel))
@@ -202,8 +183,8 @@ class Lifecycle:
             facts = {} if member is None else {"user_id": member.user_id}
             span = Span(self._app_id, "subscription", key, self._ids.make("spn", now.epoch_ms), now.epoch_ms, facts)
             records.append(SpanOpened(span))
-        if self._tracks_members and member is not None:
-            self._arrive(diff, member, who, now, records)
+        if member is not None:
+            self._attendance.arrived(diff, member, who, now, records)
         return records or _NOTHING
 
     def unsubscribed(self, socket_id: str, diff: Diff, member: Member | None, now: Instant) -> Sequence[Record]:
@@ -219,31 +200,8 @@ class Lifecycle:
             data = channel_facts(channel, diff.subscribers, who)
             records.append(self._event("channel.unsubscribed", self._channel(channel), data, now, channel))
             records.append(SpanClosed(self._app_id, "subscription", key))
-        presence = self._members.get(channel)
-        if presence is not None:
-            presence.subscribers = diff.subscribers
-            if diff.member_removed is not None and (left := presence.users.get(diff.member_removed.user_id)):
-                self._depart(left, who, now, records)
-        if diff.vacated and (vacated := self._channels.get(channel)):
-            self._depart(vacated, who, now, records)
+        self._attendance.left(diff, who, now, records)
         return records or _NOTHING
-
-    def _arrive(self, diff: Diff, member: Member, who: Mapping[str, object], now: Instant, records: list[Record]) -> None:
-        presence = self._members.get(diff.channel)
-        if presence is None:
-            if diff.member_added is None:
-                return
-            presence = self._members[diff.channel] = Stays()
-        presence.subscribers = diff.subscribers
-        present = presence.users.get(member.user_id)
-        if present is not None:
-            self._call_off(present, records)
-        elif diff.member_added is not None:
-            added = Stay(self._ids.make("spn", now.epoch_ms), diff.channel, member.user_id)
-            presence.users[member.user_id] = added
-            self._begin(
-                "channel.member_added", added, channel_facts(diff.channel, diff.subscribers, who, added.span), now, records
-            )
 
     def noticed(self, kind: str, channel: str, subscribers: int, who: Mapping[str, object], now: Instant) -> Sequence[Record]:
         """Something about a channel that begins and ends nothing: `channel.cache_miss`, `channel.subscription_count`."""
@@ -306,13 +264,12 @@ class Lifecycle:
 
     def next_deadline(self) -> float | None:
         """Return when `expire` has something to do, in monotonic seconds; None: no departure is pending."""
-        return self._departures.next_deadline()
+        return self._attendance.next_deadline()
 
     def expire(self, now: Instant) -> Sequence[Record]:
         """Let the departures count whose linger is over, in the order of their deadlines."""
         records: list[Record] = []
-        for left in self._departures.due(now.monotonic_s):
-            self._end(left, now, records)
+        self._attendance.expire(now, records)
         return records or _NOTHING
 
     def recover(self, spans: Iterable[Span], now: Instant, linger_s: float) -> Sequence[Record]:
@@ -330,20 +287,7 @@ class Lifecycle:
         for span in left:
             if span.kind == "connection":
                 self._lose_connection(span, users.get(span.key, {}), now, records)
-        for span in left:
-            if span.kind == "member":
-                channel, _, user_id = span.key.partition("\n")
-                member = Stay(span.id, channel, user_id)
-                if self._tracks_members:
-                    self._members.setdefault(channel, Stays()).users[user_id] = member
-                self._linger_on(span, member, self._tracks_members, now, linger_s, records)
-        # After the members: of equal deadlines the earlier one counts first, and a channel ends after its members.
-        for span in left:
-            if span.kind == "channel":
-                opened = Stay(span.id, span.key, None)
-                if self._tracks_channels:
-                    self._channels[span.key] = opened
-                self._linger_on(span, opened, self._tracks_channels, now, linger_s, records)
+        self._attendance.recover(left, now, linger_s, records)
         return records or _NOTHING
 
     def _lose_subscriptions(self, spans: Sequence[Span], now: Instant, records: list[Record]) -> dict[str, Mapping[str, object]]:
@@ -378,63 +322,6 @@ class Lifecycle:
             records.append(self._event("connection.closed", self._connection(span.key), data, now))
         records.append(SpanClosed(self._app_id, "connection", span.key))
 
-    def _linger_on(self, span: Span, left: Stay, is_tracked: bool, now: Instant, linger_s: float, records: list[Record]) -> None:
-        if not is_tracked:
-            records.append(SpanClosed(self._app_id, left.kind, left.key))
-            return
-        wait_s = linger_s
-        if span.departs_at_ms is not None:
-            wait_s = max(linger_s, min(self._linger_s, (span.departs_at_ms - now.epoch_ms) / 1000))
-        self._wait(left, wait_s, now, records)
-
-    # -- spans -------------------------------------------------------------------------------------------------------
-
-    def _begin(self, kind: str, opened: Stay, data: Mapping[str, object], now: Instant, records: list[Record]) -> None:
-        if kind in self.wanted:
-            records.append(self._event(kind, self._channel(opened.channel), data, now, opened.channel))
-        records.append(SpanOpened(Span(self._app_id, opened.kind, opened.key, opened.span, now.epoch_ms)))
-
-    def _depart(self, left: Stay, leaver: Mapping[str, object], now: Instant, records: list[Record]) -> None:
-        if left.departure:
-            return
-        left.leaver = leaver
-        if self._linger_s > 0:
-            self._wait(left, self._linger_s, now, records)
-        else:
-            self._end(left, now, records)
-
-    def _wait(self, left: Stay, wait_s: float, now: Instant, records: list[Record]) -> None:
-        self._departures.add(left, now.monotonic_s + wait_s)
-        records.append(SpanDeparting(self._app_id, left.kind, left.key, now.epoch_ms + round(wait_s * 1000)))
-
-    def _call_off(self, back: Stay, records: list[Record]) -> None:
-        if back.departure:
-            back.departure = 0
-            records.append(SpanDeparting(self._app_id, back.kind, back.key, None))
-
-    def _end(self, left: Stay, now: Instant, records: list[Record]) -> None:
-        left.departure = 0
-        presence = self._members.get(left.channel)
-        subscribers = 0
-        if left.user_id is None:
-            if presence is not None:
-                # Those that wait longer than their channel, under an older and longer linger, must not outlive it.
-                for member in sorted(presence.users.values(), key=lambda member: member.departure):
-                    if member.departure:
-                        self._end(member, now, records)
-            del self._channels[left.channel]
-        elif presence is not None:
-            subscribers = presence.subscribers
-            del presence.users[left.user_id]
-            if not presence.users:
-                del self._members[left.channel]
-        kind = "channel.vacated" if left.user_id is None else "channel.member_removed"
-        if kind in self.wanted:
-            who = left.leaver if left.user_id is None else {**left.leaver, "user_id": left.user_id}
-            data = channel_facts(left.channel, subscribers, who, left.span)
-            records.append(self._event(kind, self._channel(left.channel), data, now, left.channel))
-        records.append(SpanClosed(self._app_id, left.kind, left.key))
-
     # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _event(
@@ -449,6 +336,9 @@ class Lifecycle:
     ) -> LifecycleEvent:
         id_, at_ms = self._ids.make("evt", now.epoch_ms), now.epoch_ms
         return LifecycleEvent(id_, kind, self._app_id, at_ms, subject, data, channel, name, trace)
+
+    def _of_channel(self, kind: str, channel: str, data: Mapping[str, object], now: Instant) -> LifecycleEvent:
+        return self._event(kind, self._channel(channel), data, now, channel)
 
     def _connection(self, socket_id: str) -> str:
         return f"{self._app_id}/connection/{socket_id}"
