@@ -43,6 +43,8 @@ async def test_a_new_app_is_let_in_and_a_removed_one_is_sent_home_with_its_books
     staying = await connect(gateway)
     leaving = await connect(gateway, key="k2", secret="s2")
     await leaving.subscribe("orders")
+    # Who is removed has two seconds for what is due to it: nothing else is.
+    await receiver.one("channel.subscribed", endpoint="two")
     third = app("740215", key="k3", secret="s3", webhooks=[])
     await gateway.reload([first, third])
     assert await leaving.closed() == 4001

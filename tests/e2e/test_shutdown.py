@@ -21,7 +21,7 @@ from tests.patience import LONG_S
 async def test_it_goes_in_time_and_tells_everything_first(
     start_gateway: StartGateway, connect: Connect, receiver: Receiver
 ) -> None:
-    deadline_s = 20
+    deadline_s = 30
     gateway = await start_gateway(app(webhooks=[receiver.endpoint()], linger="3s"), server={"shutdown_timeout": f"{deadline_s}s"})
     clients = [await connect(gateway) for _ in range(20)]
     for user, client in enumerate(clients):

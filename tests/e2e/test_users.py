@@ -43,7 +43,7 @@ async def test_a_user_is_sent_events_on_each_of_his_connections(
     for who in ("a", "b"):
         await signed_in(script, gateway, who, id="ada")
     await signed_in(script, gateway, "c")
-    told = await receiver.wait_for("connection.authenticated", count=3)
+    told = sorted(await receiver.wait_for("connection.authenticated", count=3), key=lambda event: event.sequence)
     assert [event.data["signin"] for event in told] == [True] * 3
     assert [event.data["user_id"] for event in told] == ["ada", "ada", "user-c"]
     assert await script.ask("sendToUser", user="ada", event="note", data={"hi": 1}) == 200

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from tests.e2e import ledger
 from tests.kill.filter import Filter
 from tests.kill.history import Arrival, Envelope, History, Visit
+from tests.kill.post import TIMEOUT_S
 
 #: Seconds before the end of a life in which an answer can have been sent and not been written down. A group commit takes
 #: milliseconds; the rest is for a machine that has other things to do.
@@ -71,9 +72,11 @@ def _repeats(history: History, arrivals: Iterable[Arrival]) -> list[str]:
         # One that came before the other was answered may be answered after it.
         if first is not None and first.told and arrival.came_at > first.at:
             if first.life == arrival.life:
+                if history.stalled_s(first.came_at - TIMEOUT_S, first.at + TIMEOUT_S):
+                    continue  # the answer may have been late, whatever the receiver has seen of it
                 answer = f"in mood {first.mood} after {first.at - first.came_at:.3f} s"
                 wrong.append(f"sent again in the same life although it was answered, {answer}: {told(arrival.envelope)}")
-            elif (before_s := ends[first.life] - first.at) > UNWRITTEN_S:
+            elif (before_s := ends[first.life] - first.at - history.stalled_s(first.at, ends[first.life])) > UNWRITTEN_S:
                 wrong.append(
                     f"sent again although it was answered {before_s:.1f} s before that life ended: {told(arrival.envelope)}"
                 )

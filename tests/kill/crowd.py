@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 from tests.e2e.client import Client, Frame
 from tests.kill.gate import Gate
 from tests.kill.history import Heard, History, Join, SignIn, Visit
+from tests.patience import LONG_S
 
 CHANNELS = tuple(f"{kind}{number}" for kind in ("orders-", "private-", "presence-") for number in range(5))
 USERS = tuple(f"u-{number}" for number in range(6))
@@ -43,7 +44,7 @@ class Guest:
         await self._established.wait()
         return not self.is_gone and self.visit.established_at is not None
 
-    async def settle(self, within_s: float = 5.0) -> bool:
+    async def settle(self, within_s: float = LONG_S) -> bool:
         """Wait until everything said before is answered; False if the connection is gone."""
         if self.is_gone:
             return False

@@ -6,7 +6,7 @@ import asyncio
 import time
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from tests.e2e.ledger import first_arrivals
 from tests.kill.checker import check
 from tests.kill.history import Broken
 from tests.kill.town import Town, counted, wishes
+from tests.patience import LONG_S
 
 #: seconds until a calm must show the clients' own view, and until everything must be delivered once all is well
-_CALM_S = 8.0
+_CALM_S = LONG_S
 PATIENCE_S = 60.0
 
 #: how a life can end
@@ -70,16 +71,18 @@ async def drill(
     only: str | None = None,
     root: Path = ROOT,
     patience_s: float = PATIENCE_S,
+    least: Mapping[str, int] | None = None,
 ) -> Report:
     """Run for about so many seconds, or so many rounds if that is less, and then bring it to its end and judge it.
 
+    `least` is what must have been counted before rounds end it: on a slow machine it takes more of them.
     `only` is one of WAYS, in which all lives but the last are to end. `root` is where the `gateway` package is taken from,
     `patience_s` how long the end may take. The gateway's store and output stay in `folder`.
     """
     town = await Town.build(folder, seed, root)
     report = Report(seed)
     try:
-        await _Drill(town, patience_s).run(time.monotonic() + seconds, rounds, WAYS if only is None else (only,))
+        await _Drill(town, patience_s, least or {}).run(time.monotonic() + seconds, rounds, WAYS if only is None else (only,))
     except Broken as error:
         town.wrong.append(str(error))
     except Exception:  # noqa: BLE001 -- a broken gateway may break anything here; that is for the verdict to say
@@ -108,9 +111,14 @@ def _judge(town: Town, report: Report) -> None:
 class _Drill:
     """The course of events."""
 
-    def __init__(self, town: Town, patience_s: float) -> None:
+    def __init__(self, town: Town, patience_s: float, least: Mapping[str, int]) -> None:
         self._town = town
         self._patience_s = patience_s
+        self._least = least
+
+    def _is_enough(self, done: int, rounds: int | None) -> bool:
+        counts = self._town.history.counts
+        return rounds is not None and done >= rounds and all(counts[what] >= least for what, least in self._least.items())
 
     async def run(self, until: float, rounds: int | None, ways: Sequence[str]) -> None:
         town, chance = self._town, self._town.chance
@@ -119,7 +127,7 @@ class _Drill:
         town.start()
         done = 0
         left: list[str] = []
-        while time.monotonic() < until and (rounds is None or done < rounds):
+        while time.monotonic() < until and not self._is_enough(done, rounds):
             left = left or chance.sample(ways, len(ways))
             way = left.pop()
             await self._way(way)()
@@ -205,11 +213,11 @@ class _Drill:
     async def _unless_late(self, event: asyncio.Event, what: str | None) -> None:
         """Wait for it; if it must come, its absence is a violation, and if not, the life ends anyway."""
         try:
-            async with asyncio.timeout(10.0 if what is not None else 2.0):
+            async with asyncio.timeout(LONG_S if what is not None else 2.0):
                 await event.wait()
         except TimeoutError:
             if what is not None:
-                raise Broken(f"waited 10 s in vain for {what}") from None
+                raise Broken(f"waited {LONG_S:g} s in vain for {what}") from None
 
     # -- calm
 

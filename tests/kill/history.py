@@ -122,6 +122,12 @@ class History:
     feed: list[Envelope] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    #: from when until when the test itself stood still: what it saw then may have been there long before
+    stalls: list[tuple[float, float]] = field(default_factory=list)
+
+    def stalled_s(self, since: float, until: float) -> float:
+        """Return how much of this time the test stood still."""
+        return sum(max(0.0, min(until, end) - max(since, begin)) for begin, end in self.stalls)
 
     def horizons(self) -> dict[int, float]:
         """Return by life the moment up to which everything that anybody has seen must be in the ledger.

@@ -166,6 +166,19 @@ def test_a_repeat_of_what_was_answered(told: Told) -> None:
     assert "in the same life" in told.verdict()
 
 
+def test_a_repeat_while_the_test_stood_still_tells_nothing(told: Told) -> None:
+    first = told.arrivals["all"][0]
+    told.arrivals["all"].append(Arrival(first.envelope, 12.0, 12.0, 2, told=True))
+    told.history.stalls = [(5.5, 9.0)]
+    assert told.verdict() == ""
+    told.history.stalls = [(5.5, 8.0)]
+    assert "although it was answered 2.5 s before" in told.verdict()
+    first.life = 2
+    assert told.verdict() == ""
+    told.history.stalls = [(1.0, 3.0), (7.0, 8.0)]
+    assert "in the same life" in told.verdict()
+
+
 def test_a_first_request_that_is_accepted_after_the_second(told: Told) -> None:
     first = told.arrivals["all"][0]
     told.arrivals["all"].append(Arrival(first.envelope, 4.0, 6.0, 1, told=False))

@@ -44,7 +44,9 @@ ENDPOINTS: dict[str, tuple[Filter, dict[str, Any], tuple[str, ...]]] = {
 #: seconds a start may take on a machine that has other things to do
 _START_S = LONG_S
 #: seconds an ordered end may take: more than `shutdown_timeout`
-_END_S = 15.0
+_END_S = LONG_S
+#: how often the test looks whether it stands still, and from when on it has, in seconds
+_LOOK_S, _STALL_S = 0.1, 0.3
 
 
 class Town:
@@ -66,6 +68,7 @@ class Town:
         self.gateway: GatewayProcess | None = None
         self._root = root
         self._weather: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
 
     @classmethod
     async def build(cls, folder: Path, seed: int, root: Path = ROOT) -> Town:
@@ -166,7 +169,18 @@ class Town:
         self.crowd.start()
         self.press.start()
         self.poll.start()
+        self._watching = asyncio.create_task(self._watch(), name="watch")
         self._weather = [asyncio.create_task(self._change(name), name=f"weather {name}") for name in self.posts]
+
+    async def _watch(self) -> None:
+        before = time.monotonic()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            now = time.monotonic()
+            if now - before > _LOOK_S + _STALL_S:
+                self.history.stalls.append((before, now))
+                self.history.counts["stalls of the test"] += 1
+            before = now
 
     async def clear_up(self, mood: str = "well") -> None:
         """No more weather: all receivers are in this mood from now on."""
@@ -208,7 +222,7 @@ class Town:
         return dead
 
     def _ask(self, question: str) -> list[tuple[Any, ...]]:
-        connection = sqlite3.connect(f"{self.store.as_uri()}?mode=ro", uri=True, timeout=5)
+        connection = sqlite3.connect(f"{self.store.as_uri()}?mode=ro", uri=True, timeout=LONG_S)
         try:
             return connection.execute(question).fetchall()
         finally:
@@ -227,6 +241,9 @@ class Town:
             await self.gateway.ended()
         for post in self.posts.values():
             await post.stop()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
 
 
 def wishes() -> dict[str, Filter]:
