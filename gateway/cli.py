@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "serve":
                 return _serve(options.config)
             case "check":
-                return _check(options.config, options.resolved)
+                return (_check_for_programs if options.json else _check)(options.config, options.resolved)
             case "dev":
                 return _dev(options.port)
             case None:
@@ -105,6 +105,26 @@ def _check(path: Path, is_resolved: bool) -> int:
     _say(f"{mark}{printable(str(path))}: no mistakes; {_count(len(apps), 'app')}, {_count(endpoints, 'endpoint')}")
     for hint in hints(resolved.config):
         _say(f"{mark}hint: {hint}")
+    return DONE
+
+
+def _check_for_programs(path: Path, is_resolved: bool) -> int:
+    # Not at the top: nobody else needs them.
+    import orjson
+
+    from gateway.reload import mistakes
+
+    try:
+        resolved = resolve(path, os.environ)
+    except ConfigError as error:
+        _say(orjson.dumps({"ok": False, "mistakes": mistakes(error)}).decode())
+        return FAILED
+    apps = resolved.config.apps
+    told: dict[str, object] = {"ok": True, "mistakes": [], "hints": list(hints(resolved.config)), "apps": len(apps)}
+    told["endpoints"] = sum(len(entry.endpoints) for entry in apps)
+    if is_resolved:
+        told["values"] = [{"place": row.place, "value": row.value, "source": row.source} for row in resolved.rows]
+    _say(orjson.dumps(told).decode())
     return DONE
 
 

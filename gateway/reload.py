@@ -59,9 +59,13 @@ class Reloader:
 
 
 def _told(error: ConfigError) -> dict[str, Any]:
-    mistakes = [
+    found = mistakes(error)
+    return {"error": f"the file has {len(found)} mistake{'s' if len(found) > 1 else ''}; nothing was changed", "mistakes": found}
+
+
+def mistakes(error: ConfigError) -> list[dict[str, Any]]:
+    """Return what is wrong with a file, for programs."""
+    return [
         {"file": problem.file, "line": problem.line, "place": problem.place, "error": problem.sentence}
         for problem in error.problems
     ]
-    count = len(mistakes)
-    return {"error": f"the file has {count} mistake{'s' if count > 1 else ''}; nothing was changed", "mistakes": mistakes}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -192,6 +194,32 @@ def test_check_shows_every_value_and_its_origin_but_no_secret(file: Path) -> Non
     assert "apps[0].secret = (set) # config.toml:4" in lines
     assert 'apps[0].webhooks[0] "backend".headers = { X-Token = (set) } # config.toml:9' in lines
     assert "s3cret" not in done.stdout
+
+
+def test_check_tells_programs_the_same(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def check(content: str, *more: str) -> tuple[int, dict[str, Any]]:
+        file.write_text(content)
+        code = cli.main(["check", "-c", str(file), "--json", *more])
+        out, err = capsys.readouterr()
+        assert (out.count("\n"), err) == (1, "")
+        assert "s3cret" not in out
+        told: dict[str, Any] = json.loads(out)
+        assert told["ok"] is (code == 0)
+        return code, told
+
+    code, told = check(APP + HOOK)
+    assert (code, told["mistakes"], told["apps"], told["endpoints"]) == (0, [], 1, 1)
+    assert "values" not in told
+    code, told = check(APP, "--resolved")
+    assert any("has no webhooks" in hint for hint in told["hints"])
+    assert {"place": "apps[0].secret", "value": "(set)", "source": "config.toml:4"} in told["values"]
+    code, told = check(f"{APP}bogus = 1\nclient_events = 7\n")
+    assert code == 1
+    assert [(one["line"], one["place"]) for one in told["mistakes"]] == [(5, "apps[0].bogus"), (6, "apps[0].client_events")]
+    assert all(one["file"] == "config.toml" and one["error"] for one in told["mistakes"])
+    file.unlink()
+    assert cli.main(["check", "-c", str(file), "--json"]) == 1
+    assert "No such file" in json.loads(capsys.readouterr().out)["mistakes"][0]["error"]
 
 
 def test_serve_says_what_it_runs_and_when_it_is_ready(file: Path, tmp_path: Path) -> None:

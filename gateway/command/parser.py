@@ -71,6 +71,7 @@ _SERVE_EXAMPLES = """\
 _CHECK_EXAMPLES = """\
   rawpush check -c config.toml
   rawpush check -c config.toml --resolved | grep webhooks
+  rawpush check -c config.toml --json | jq -r '.mistakes[].place'
 """
 
 _DEV_EXAMPLES = """\
@@ -91,6 +92,7 @@ def command_line() -> argparse.ArgumentParser:
     for command in (serve, check):
         option.add_config(command)
     check.add_argument("--resolved", action="store_true", help="print every value and where it came from; secrets only as set")
+    option.add_json(check, "print what was found as one JSON object")
     dev.add_argument("--port", type=_port, metavar="N", help="0: any free port; default: 6001, or a free one if that is taken")
     for room in (doctor, operator, publish, tail, listen, webhooks, completion):
         room.add_parser(commands)
