@@ -38,8 +38,8 @@ Main = Callable[[Sequence[str]], int]
         (connect.main, ["--at-once", "8", "--channels", "5", *SHORT], "connect, subscribe and close"),
         (client_event.main, ["--receivers", "4", "--window", "2", *SHORT], "client events to 4 receivers, 2 in flight"),
         (storm.main, ["--at-once", "50", "--seconds", "0.5"], "50 clients that connect at once"),
-        (memory.main, ["--connections", "2000", "--channels", "20"], "2000 idle connections"),
-        (backlog.main, ["--events", "60000"], "a backlog of 60,000 events"),
+        (memory.main, ["--connections", "1000", "--channels", "20"], "1000 idle connections"),
+        (backlog.main, ["--events", "20000"], "a backlog of 20,000 events"),
     ],
 )
 def test_a_benchmark_answers_in_one_line_with_a_ratio_and_the_machine(
