@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from bench import traffic
 from bench.load import crowd
 from bench.machine import LOAD_CORE, pinned
-from bench.probe import at, probe
+from bench.probe import PATIENCE_S, at, probe
 from bench.receiver import Receiver
 from bench.report import answer
 from bench.server import gateway
@@ -77,11 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _HEALTHY: [other.webhook(**settings) | {"name": "neighbour"}],
         }
         loads = {}
+        warmed = 0
         for kind, neighbour in neighbours.items():
             tested = stack.enter_context(gateway(outbox=options.outbox, webhooks=[receiver.webhook(**settings), *neighbour]))
             loads[kind] = stack.enter_context(crowd(tested, [], requests, _PUBLISHERS))
             # At once, in which all of its connections have their turn: one that says nothing would be cut off meanwhile.
-            loads[kind].run(2 * _PUBLISHERS * _BATCH / options.rate, options.rate / _BATCH)
+            one = loads[kind].run(2 * _PUBLISHERS * _BATCH / options.rate, options.rate / _BATCH)
+            warmed += (one.published - one.refused) * _BATCH
+        # What still comes of this must not be taken for what the first round publishes.
+        if not receiver.wait(warmed, PATIENCE_S):
+            raise SystemExit(f"no answer: of {warmed} events {receiver.events} have arrived before the first round")
         delays: dict[str, list[float]] = {kind: [] for kind in loads}
         for number in range(options.rounds + 1):
             for kind, load in loads.items():
