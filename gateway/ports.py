@@ -199,6 +199,14 @@ class Outbox(Protocol):
         """Write what an attempt did; see `Settlement`. Settling what is no longer there changes nothing."""
         ...
 
+    async def settle_soon(self, settlement: Settlement) -> None:
+        """Do the same with a delivered request, which may be written a moment after the return: `claim` goes by it at once.
+
+        After a crash, the last few of a lane may be due again. Raises OSError, and has done nothing, where that moment has
+        become too long. What the reading side tells may lag behind likewise; `backlog` does not.
+        """
+        ...
+
     def is_full(self, app_id: str) -> bool:
         """Tell whether the app must stop making work; never blocks. True only bars new work: `append` still accepts."""
         ...

@@ -320,7 +320,10 @@ class Lanes:
         self._tools.telemetry.attempted(self.endpoint, settlement)
         while True:
             try:
-                await self._tools.outbox.settle(settlement)
+                if settlement.state is State.DELIVERED and not batches(self.endpoint.format):
+                    await self._tools.outbox.settle_soon(settlement)
+                else:  # where webhooks carry several events, the next one grows meanwhile
+                    await self._tools.outbox.settle(settlement)
                 return
             except OSError as error:
                 self._complain("cannot write what became of a webhook", settlement.lane, error)

@@ -5,6 +5,7 @@
     sqlite.py          durable: the face; behind it
       sqlite_ledger.py   the reading side
       ahead.py           what is next in each lane, as far as it is in memory
+      behind.py          what was delivered and is written a moment later
       writer.py          the one thread that writes, in groups
       books.py           what a group of commits and settlements means in SQL, and where the lanes stand
       history.py         what is forgotten, and when

@@ -99,3 +99,8 @@ class Ahead:
         if len(held.deliveries) >= limit or (held.deliveries and (is_all or held.deliveries[-1].sequence == last)):
             return tuple(islice(held.deliveries, limit))
         return None
+
+    def is_told(self, lane: Lane) -> bool:
+        """Tell whether anything is due in the lane that `appended` or `read` told of, or may be: the file alone can say."""
+        held = self._held.get((lane.endpoint, lane.lane))
+        return held is None or held.end != held.tail or lane.cursor < held.tail

@@ -177,6 +177,10 @@ class MemoryOutbox:
         if settlement.state is State.DEAD:
             self._bury(ended, settlement)
 
+    async def settle_soon(self, settlement: Settlement) -> None:
+        """Do the same."""
+        await self.settle(settlement)
+
     def _bury(self, ended: Sequence[Delivery], settlement: Settlement) -> None:
         dead = self._dead.setdefault(settlement.endpoint, deque())
         for delivery in ended:

@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from gateway.core.delivery import Claim, Delivery, Settlement
+from gateway.core.delivery import REPLAY_LANE, Claim, Delivery, Settlement
 from gateway.outbox.ahead import Ahead
+from gateway.outbox.behind import Behind
 from gateway.outbox.books import Lane
 from gateway.outbox.query import QUERY
 from gateway.outbox.reader import Reader
@@ -20,6 +21,7 @@ from gateway.outbox.row import dead_from, deliveries_from, key_of
 from gateway.outbox.sqlite_ledger import SqliteLedger
 from gateway.outbox.writer import Writer
 from gateway.ports import Backlog, Commit, DeadLetter, Recovery, Storage
+from gateway.telemetry import gateway_log
 
 #: deliveries read at once where fewer are asked for: a reading costs as much as sixteen deliveries
 READ_AHEAD = 16
@@ -73,6 +75,9 @@ class SqliteOutbox(SqliteLedger):
         self._reader = Reader(path, self._writer.check_presence)
         self._books = self._writer.books
         self._ahead = Ahead()
+        self._behind = Behind(self._writer.submit)
+        #: appends that have not returned
+        self._appending = 0
         self._is_open = False
 
     async def open(self) -> Recovery:
@@ -85,12 +90,15 @@ class SqliteOutbox(SqliteLedger):
     async def append(self, commit: Commit) -> None:
         """Write the commit, together with whatever else is waiting. Raises OSError; nothing of it was written then."""
         self._demand_open()
+        self._behind.hand_over()
+        self._appending += 1
         written = self._writer.submit(commit)
         written.add_done_callback(partial(self._appended, commit.deliveries))
         # who gave up waiting has appended all the same, and what comes next must be known to come after it
         await asyncio.shield(written)
 
     def _appended(self, deliveries: Sequence[Delivery], written: asyncio.Future[object]) -> None:
+        self._appending -= 1
         if not written.cancelled() and written.exception() is None:
             self._ahead.appended(deliveries, self._books.lanes)
 
@@ -100,16 +108,29 @@ class SqliteOutbox(SqliteLedger):
         Raises OSError; it may be settled again then.
         """
         self._demand_open()
+        if self._behind.cursor((settlement.endpoint, settlement.lane)):
+            await self._behind.written()  # a lane's attempts are written in their order
         await self._writer.submit_soon(settlement)
+
+    async def settle_soon(self, settlement: Settlement) -> None:
+        """Let `claim` go by a settlement that is written a moment later; waits and raises only where too many are not written."""
+        self._demand_open()
+        while not self._behind.take(settlement):
+            await self._behind.written()
 
     async def claim(self, endpoint: str, lane: int, limit: int) -> Claim | None:
         """Return the head of the lane; an empty lane is known without asking the disk."""
         self._demand_open()
-        found = self._books.lanes.get((endpoint, lane))
+        name = (endpoint, lane)
+        found = self._books.lanes.get(name)
+        if found is not None and (cursor := self._behind.cursor(name)) > found.cursor:
+            found = Lane(found.id, endpoint, lane, found.tail, cursor)
         if found is None or found.cursor >= found.tail:
             return None
         last, limit = (found.pinned, _ALL) if found.pinned else (found.tail, limit)
         head = self._ahead.head(found, last, limit, is_bound=bool(found.pinned))
+        if head is None and self._appending and lane != REPLAY_LANE and not self._ahead.is_told(found):
+            return None  # all that is due is of an append whose return is on its way, and so is the wake
         if head is None:
             read = await self._read(found, found.tail if limit < READ_AHEAD else last, max(limit, READ_AHEAD))
             self._ahead.read(found, read)
@@ -132,6 +153,7 @@ class SqliteOutbox(SqliteLedger):
     async def backlog(self, endpoint: str) -> Backlog:
         """Return what is still due to the endpoint; costs a look at the head of each of its lanes."""
         self._demand_open()
+        await self._catch_up()
         count, oldest_at_ms = await self._reader.ask(
             lambda connection: connection.execute(QUERY["backlog"], (endpoint,)).fetchone()
         )
@@ -153,6 +175,7 @@ class SqliteOutbox(SqliteLedger):
     async def abandon(self, endpoint: str, reason: str, at_ms: int) -> int:
         """Give up what is due, a piece at a time; after an OSError what is left is given up by the next call."""
         self._demand_open()
+        await self._behind.written()
         count = 0
         while gone := await self._writer.write(
             lambda connection: self._books.abandon(connection, endpoint, reason, at_ms, ABANDONED_AT_ONCE)
@@ -178,9 +201,17 @@ class SqliteOutbox(SqliteLedger):
         if not self._is_open:
             return
         self._is_open = False
+        await self._catch_up()
         await self._reader.close()
         await self._desk.close()
         await self._writer.stop()
+
+    async def _catch_up(self) -> None:
+        try:
+            await self._behind.written()
+        except OSError as error:
+            # the writer has said so already; what is not noted is due again
+            gateway_log.debug("what was delivered could not be noted: %s", error)
 
     def _demand_open(self) -> None:
         if not self._is_open:

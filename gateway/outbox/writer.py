@@ -41,7 +41,8 @@ REST_S = 0.05
 #: seconds without work after which the log is copied to its places
 IDLE_S = 2.0
 
-Payload = Commit | Settlement | Callable[[sqlite3.Connection], object]
+#: settlements in a tuple are written together or not at all
+Payload = Commit | Settlement | tuple[Settlement, ...] | Callable[[sqlite3.Connection], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +204,10 @@ class Writer:
 
     def _serve(self, jobs: Sequence[Job]) -> list[_Result]:
         """Do the jobs and return what came of each, in their order."""
-        writes = [job for job in jobs if isinstance(job.payload, (Commit, Settlement))]
+        writes = [job for job in jobs if isinstance(job.payload, (Commit, Settlement, tuple))]
         results = self._write(writes)
         for job in jobs:
-            if not isinstance(job.payload, (Commit, Settlement)):
+            if not isinstance(job.payload, (Commit, Settlement, tuple)):
                 results.append(self._try(job, job.payload))
         return results
 
@@ -214,7 +215,12 @@ class Writer:
         if not jobs:
             return []
         commits = [job.payload for job in jobs if isinstance(job.payload, Commit)]
-        settlements = [job.payload for job in jobs if isinstance(job.payload, Settlement)]
+        settlements: list[Settlement] = []
+        for job in jobs:
+            if isinstance(job.payload, Settlement):
+                settlements.append(job.payload)
+            elif isinstance(job.payload, tuple):
+                settlements += job.payload
         *_, error = self._try(jobs[0], lambda connection: self.books.write(connection, commits, settlements))
         if any(settlement.state is State.DEAD for settlement in settlements):
             self._housekeeping_at = min(self._housekeeping_at, time.monotonic() + PROBE_S)  # there may be too many now

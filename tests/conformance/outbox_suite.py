@@ -142,6 +142,22 @@ class OutboxSuite:
         await outbox.settle(settled(await claimed(outbox, limit=2), State.DELIVERED))
         assert await outbox.claim(ENDPOINT, 0, 2) == Claim((due(3), due(4)))
 
+    async def test_what_is_settled_soon_makes_way_at_once_and_follows_the_order_of_the_lane(self, outbox: Outbox) -> None:
+        await outbox.append(Commit(deliveries=tuple(due(number) for number in range(1, 60))))
+        for number in range(1, 51):
+            head = await claimed(outbox, limit=1)
+            assert sequences(head) == [number]
+            await outbox.settle_soon(settled(head, State.DELIVERED))
+        assert await outbox.backlog(ENDPOINT) == Backlog(9, due(51).at_ms)
+        await outbox.settle_soon(settled(await claimed(outbox, limit=1), State.DELIVERED))
+        await outbox.settle(settled(await claimed(outbox, limit=1), State.DUE, attempts=1))
+        await outbox.settle_soon(settled(await claimed(outbox), State.DELIVERED, attempts=2))
+        await outbox.settle(settled(await claimed(outbox, limit=3), State.DEAD))
+        assert sequences(await outbox.claim(ENDPOINT, 0, 9)) == [56, 57, 58, 59]
+        await outbox.settle_soon(settled(await claimed(outbox, limit=1), State.DELIVERED))
+        assert await outbox.abandon(ENDPOINT, "gone", 1_700_000_200_000) == 3
+        assert [letter.delivery.sequence for letter in await outbox.dead_letters(ENDPOINT)] == [53, 54, 55, 57, 58, 59]
+
     async def test_a_failed_head_keeps_its_bounds_and_its_history(self, outbox: Outbox) -> None:
         await outbox.append(Commit(deliveries=(due(1), due(2), due(3))))
         await outbox.settle(settled(await claimed(outbox, limit=2), State.DUE, attempts=1, due_at_ms=77))
@@ -292,6 +308,17 @@ class DurableOutboxSuite(OutboxSuite):
             await outbox.append(Commit(deliveries=(due(number),)))
             await outbox.settle(settled(await claimed(outbox), State.DELIVERED if number % 2 else State.DEAD))
             await outbox.close()
+
+    async def test_what_was_settled_soon_is_settled_when_the_outbox_is_closed(self, tmp_path: Path) -> None:
+        outbox = self.make(tmp_path)
+        await outbox.open()
+        await outbox.append(Commit(deliveries=(due(1), due(2))))
+        await outbox.settle_soon(settled(await claimed(outbox, limit=1), State.DELIVERED))
+        await outbox.close()
+        outbox = self.make(tmp_path)
+        await outbox.open()
+        assert sequences(await outbox.claim(ENDPOINT, 0, 9)) == [2]
+        await outbox.close()
 
     async def test_a_pinned_head_survives(self, tmp_path: Path) -> None:
         outbox = self.make(tmp_path)

@@ -36,6 +36,7 @@ def _instead(signature: str, body: str, file: str = "outbox/sqlite.py") -> Patch
 _OPEN = "async def open(self) -> Recovery:"
 _APPEND = "async def append(self, commit: Commit) -> None:"
 _SETTLE = "async def settle(self, settlement: Settlement) -> None:"
+_SETTLE_SOON = "async def settle_soon(self, settlement: Settlement) -> None:"
 _CLAIM = "async def claim(self, endpoint: str, lane: int, limit: int) -> Claim | None:"
 
 #: name -> what is broken, and how
@@ -70,6 +71,15 @@ SABOTAGES: dict[str, tuple[str, tuple[Patch, ...]]] = {
                 if late is not None:
                     await late
                 await self.real_settle(settlement)
+                """,
+            ),
+            _instead(
+                _SETTLE_SOON,
+                """
+                late = self.__dict__.get("late")
+                if late is not None:
+                    await late
+                await self.real_settle_soon(settlement)
                 """,
             ),
             _instead(
@@ -146,6 +156,13 @@ SABOTAGES: dict[str, tuple[str, tuple[Patch, ...]]] = {
                 """
                 if settlement.last_sequence % 100:
                     await self.real_settle(settlement)
+                """,
+            ),
+            _instead(
+                _SETTLE_SOON,
+                """
+                if settlement.last_sequence % 100:
+                    await self.real_settle_soon(settlement)
                 """,
             ),
         ),
