@@ -91,8 +91,9 @@ def is_whole(data: bytes) -> bool:
     return end >= 0 and _read_fields(data[line.end() : end])[0] == len(data) - end - 4
 
 
-# A client sends the same header with every publish.
-@lru_cache(maxsize=256)
+# A client sends the same header with every publish but for the length, so there are as many as there are sizes of bodies. All of
+# them together take a megabyte as clients write them, and nine at most.
+@lru_cache(maxsize=2048)
 def _read_fields(fields: bytes) -> tuple[int, Trace | None]:
     """Return how long the body is, 0 where there is none, -1 where these lines of a head are not plain; and the trace."""
     found: dict[bytes, bytes] = {}
