@@ -110,13 +110,12 @@ def refusals() -> Iterator[tuple[int | None, str]]:
     for file in FILES:
         tree = ast.parse((ROOT / "gateway" / file).read_text())
         for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]:
-            values = {
-                target.id: node.value
-                for node in ast.walk(function)
-                if isinstance(node, ast.Assign)
-                for target in node.targets
-                if isinstance(target, ast.Name)
-            }
+            values: dict[str, list[ast.expr]] = {}
+            for node in ast.walk(function):
+                if isinstance(node, ast.Assign):
+                    for target in node.targets:
+                        if isinstance(target, ast.Name):
+                            values.setdefault(target.id, []).append(node.value)
             parameters = {argument.arg for argument in function.args.args}
             for node in ast.walk(function):
                 match node:
@@ -132,7 +131,7 @@ def refusals() -> Iterator[tuple[int | None, str]]:
                     yield from ((number, pattern) for pattern in patterns(sentence, values))
 
 
-def patterns(sentence: ast.expr, values: dict[str, ast.expr]) -> Iterator[str]:
+def patterns(sentence: ast.expr, values: dict[str, list[ast.expr]]) -> Iterator[str]:
     match sentence:
         case ast.Constant(value=str(text)):
             yield re.escape(text)
@@ -142,7 +141,8 @@ def patterns(sentence: ast.expr, values: dict[str, ast.expr]) -> Iterator[str]:
             yield from patterns(one, values)
             yield from patterns(other, values)
         case ast.Name(id=name):
-            yield from patterns(values[name], values)
+            for value in values[name]:
+                yield from patterns(value, values)
         case _:
             raise AssertionError(f"a sentence that cannot be read: {ast.unparse(sentence)}")
 
