@@ -8,10 +8,12 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from bench import traffic
+from bench.contest import Contest, guests
 from bench.load import Load, talkers
-from bench.report import alternate, answer, compare, summarize
+from bench.report import answer, compare, summarize
 from bench.server import Server, floor, gateway
 
 _CHANNEL = "private-bench"
@@ -25,22 +27,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--receivers", type=int, default=10)
     parser.add_argument("--window", type=int, default=8, help="events in flight; each has its sender among the receivers")
+    parser.add_argument("--peers", action="store_true", help="soketi too, if it is installed: bench/peer")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1, help="length of a round")
     options = parser.parse_args(arguments)
     if options.window > options.receivers + 1:
         parser.error("--window: more events in flight than there are connections")
 
-    with (
-        gateway(limits=_UNLIMITED) as tested,
-        floor() as bare,
-        _talking(tested, options.receivers + 1, options.window) as to_gateway,
-        _talking(bare, options.receivers + 1, options.window) as to_floor,
-    ):
-        rounds = alternate([to_gateway, to_floor], options.rounds, options.seconds)
+    with Contest() as contest:
+        for run in (partial(gateway, limits=_UNLIMITED), floor):
+            contest.host(run, lambda server: _talking(server, options.receivers + 1, options.window))
+        for each in guests(options.peers, only_pusher=True):
+            contest.guest(each, lambda server, peer: _talking(server, options.receivers + 1, options.window))
+        rounds, beside = contest.run(options.rounds, options.seconds, lambda one: one.delivered)
     result, least = (summarize(some, lambda one: one.delivered) for some in rounds)
     sentence = f"client events to {options.receivers} receivers, {options.window} in flight:"
-    return answer(f"{sentence} {compare('deliveries', 'delivery', result, least, 'one send each')}", result, least)
+    sentence += f" {compare('deliveries', 'delivery', result, least, 'one send each')}{beside.said}"
+    return answer(sentence, result, least, peers=beside.results)
 
 
 @contextmanager

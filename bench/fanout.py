@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 
 from bench import traffic
+from bench.contest import Contest, guests
 from bench.load import crowd
-from bench.peer import peers
-from bench.report import alternate, answer, compare, summarize
+from bench.report import answer, compare, summarize
 from bench.server import floor, gateway
 
 
@@ -26,26 +25,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     scripts, requests = traffic.subscribers(options.subscribers, 1), [traffic.publish(traffic.channel(0))]
-    others = peers() if options.peers else []
-    with ExitStack() as stack:
-        loads = [
-            stack.enter_context(crowd(stack.enter_context(server), scripts, requests, options.window))
-            for server in (gateway(), floor())
-        ]
-        for other in others:
-            server = stack.enter_context(other.run())
-            loads.append(
-                stack.enter_context(crowd(server, other.scripts(options.subscribers), [other.request()], options.window))
+    with Contest() as contest:
+        for run in (gateway, floor):
+            contest.host(run, lambda server: crowd(server, scripts, requests, options.window))
+        for each in guests(options.peers):
+            contest.guest(
+                each, lambda server, peer: crowd(server, peer.scripts(options.subscribers, 1), peer.requests(1), options.window)
             )
-        rounds = alternate(loads, options.rounds, options.seconds, options.rate)
-    result, least, *rest = (summarize(some, lambda one: one.delivered) for some in rounds)
+        rounds, beside = contest.run(options.rounds, options.seconds, lambda one: one.delivered, options.rate)
+    result, least = (summarize(some, lambda one: one.delivered) for some in rounds)
     sentence = f"fan-out to {options.subscribers} subscribers, {options.window} publishes in flight"
     if options.rate:
         sentence += f", {options.rate:g} publishes per second: p99 {result.p99_us / least.p99_us:.2f} x the floor's, and"
     else:
         sentence += ":"
-    beside = {other.name: peer for other, peer in zip(others, rest, strict=True)}
-    return answer(f"{sentence} {compare('deliveries', 'delivery', result, least, 'one send each')}", result, least, peers=beside)
+    sentence += f" {compare('deliveries', 'delivery', result, least, 'one send each')}{beside.said}"
+    return answer(sentence, result, least, peers=beside.results)
 
 
 if __name__ == "__main__":

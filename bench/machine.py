@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -19,11 +19,13 @@ def spawn(
     command: Sequence[str],
     core: int,
     *,
+    stdout: IO[bytes] | int = subprocess.PIPE,
     stderr: IO[bytes] | None = None,
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a process whose threads, all of them, run on one core; it is talked to over pipes.
+    """Start a process whose threads, all of them, run on one core; it is talked to over pipes, unless its output goes elsewhere.
 
     Raises SystemExit where server and load would have to share a core.
     """
@@ -31,7 +33,7 @@ def spawn(
         raise SystemExit("no answer: server and load need a core each, and this machine has one")
     # Inherited, so that no thread is started before it is in force.
     with pinned(core):
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd=cwd, pass_fds=pass_fds)
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, cwd=cwd, pass_fds=pass_fds, env=env)
 
 
 @contextmanager

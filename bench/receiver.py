@@ -80,5 +80,5 @@ class _Line(Responder):
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
 
-    def take(self, body: bytes) -> None:
+    def take(self, head: bytes, body: bytes) -> None:
         self._receiver.take(body)

@@ -36,12 +36,17 @@ class Result:
 def alternate(loads: Sequence[Load], rounds: int, seconds: float, rate: float = 0.0) -> list[list[Round]]:
     """Run rounds against several servers in turn, so that whatever else the machine does hits all of them."""
     for load in loads:
-        load.run(min(seconds, 0.5) / 2, rate)  # caches, memory and code are warm from here on
+        warm_up(load, seconds, rate)
     results: list[list[Round]] = [[] for _ in loads]
     for _ in range(rounds):
         for load, result in zip(loads, results, strict=True):
             result.append(load.run(seconds, rate))
     return results
+
+
+def warm_up(load: Load, seconds: float, rate: float) -> None:
+    """Run a short round that does not count: caches, memory and code are warm from then on."""
+    load.run(min(seconds, 0.5) / 2, rate)
 
 
 def summarize(rounds: Sequence[Round], count: Callable[[Round], int]) -> Result:
@@ -126,10 +131,8 @@ def answer(
 
 def beside(name: str, gateway: Result, peer: Result) -> str:
     """Return the gateway as a ratio to a peer; without that of the rates where the load was the peer's limit."""
-    rate = "a rate unknown, the load was its limit" if was_limited(peer) else f"{gateway.per_s / peer.per_s:.2f} x the rate"
-    return (
-        f"{rate} and {gateway.cpu_us / peer.cpu_us:.2f} x the CPU of {name} ({peer.per_s:,.0f} per second, {peer.cpu_us:.1f} us)"
-    )
+    rate = "" if was_limited(peer) else f"{gateway.per_s / peer.per_s:.2f} x the rate and "
+    return f"{rate}{gateway.cpu_us / peer.cpu_us:.2f} x the CPU of {name}"
 
 
 def refuse(why: str) -> int:

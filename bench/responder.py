@@ -23,12 +23,12 @@ class Responder(asyncio.Protocol):
         head, end, body = data.partition(b"\r\n\r\n")
         if end and len(body) >= int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0):
             data = b""
-            self.take(body)
+            self.take(head, body)
             self._transport.write(_ANSWER)
         self._pending = data
 
-    def take(self, body: bytes) -> None:
-        """Look at a request's body."""
+    def take(self, head: bytes, body: bytes) -> None:
+        """Look at a request."""
 
 
 async def _serve() -> None:

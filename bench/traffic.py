@@ -39,17 +39,16 @@ def subscription(name: str, socket_id: str | None = None) -> bytes:
     data = {"channel": name}
     if socket_id is not None:
         data["auth"] = f"{KEY}:{hmac.digest(SECRET.encode(), f'{socket_id}:{name}'.encode(), 'sha256').hex()}"
-    return _client_frame({"event": "pusher:subscribe", "data": data})
+    return client_frame(orjson.dumps({"event": "pusher:subscribe", "data": data}))
 
 
 def client_event(name: str) -> bytes:
     """Return a client event as a client's frame, of the size of a message."""
-    return _client_frame({"event": "client-message", "channel": name, "data": _DATA})
+    return client_frame(orjson.dumps({"event": "client-message", "channel": name, "data": _DATA}))
 
 
-def _client_frame(content: object) -> bytes:
-    """Masked with zeros, which is a mask like any other."""
-    payload = orjson.dumps(content)
+def client_frame(payload: bytes) -> bytes:
+    """Return a text frame as a client sends it: masked with zeros, which is a mask like any other."""
     size = bytes([0x80 | len(payload)]) if len(payload) < 126 else struct.pack("!BH", 0x80 | 126, len(payload))
     return b"\x81" + size + bytes(4) + payload
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -14,13 +16,27 @@ import pytest
 if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
     pytest.skip("server and load need a core each, on Linux", allow_module_level=True)
 
-from bench import backlog, client_event, connect, fanout, memory, neighbour, peer, pinger, publish, storm, traffic, webhook
+from bench import (
+    backlog,
+    client_event,
+    connect,
+    contest,
+    fanout,
+    memory,
+    neighbour,
+    peer,
+    pinger,
+    publish,
+    storm,
+    traffic,
+    webhook,
+)
 from bench.load import Round, churn, crowd
 from bench.machine import describe
 from bench.probe import probe, probed_bodies
 from bench.receiver import Receiver
 from bench.report import Result, answer, beside, collected, compare, saturated, summarize
-from bench.server import floor, gateway
+from bench.server import Server, floor, gateway
 
 SHORT = ["--rounds", "1", "--seconds", "0.2"]
 ROUND = Round(10, 10, 0, 1.0, 0.5, 100, 200, 300, 0.9)
@@ -107,17 +123,56 @@ def test_a_refused_client_event_gives_no_answer(capfd: pytest.CaptureFixture[str
     assert "a client event was refused" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["ws", "websockets", "nchan"])
+@pytest.mark.parametrize("name", ["soketi", "uWebSockets.js", "ws", "Socket.IO", "websockets", "nchan"])
 def test_a_peer_that_is_installed_delivers_every_message_to_every_subscriber(name: str) -> None:
     (found,) = [each for each in peer.peers() if each.name == name] or [None]
     if found is None:
         # Nobody needs peers; what is not there has its reason told.
         assert peer.absent()[name]
         return
-    with found.run() as server, crowd(server, found.scripts(5), [found.request()], 2) as load:
-        one = load.run(0.2)
-    assert one.delivered == one.published * 5 > 0
+    with found.run() as server:
+        with crowd(server, found.scripts(6, 2), found.requests(2), 2) as load:
+            one = load.run(0.2)
+        with churn(server, found.scripts(2, 2), 2) as load:
+            lives = load.run(0.2)
+    assert one.delivered == one.published * 3 > 0
     assert one.refused == 0
+    assert lives.published > 0
+
+
+def test_other_servers_are_told_beside_the_gateway_and_one_that_fails_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (sound,) = [each for each in peer.peers() if each.name == "websockets"]
+    broken = replace(sound, name="broken", run=peer._told("broken", [sys.executable, "-c", "print('no port')"], Path.cwd()))
+    monkeypatch.setattr(contest, "peers", lambda: [broken, sound])
+    fanout.main(["--subscribers", "4", "--peers", *SHORT])
+    said = capfd.readouterr()
+    assert "broken is left out: the broken did not start" in said.err
+    if said.out:
+        assert " x the CPU of websockets" in said.out
+        assert "; broken is left out: the broken did not start" in said.out
+    monkeypatch.setattr(contest, "peers", lambda: [broken])
+    assert memory.main(["--connections", "2000", "--peers"]) == 0
+    assert "; broken is left out: the broken did not start" in capfd.readouterr().out
+
+
+def test_a_server_that_closes_after_each_answer_is_connected_to_again() -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    def load_it(port: int) -> Round:
+        with crowd(Server("closing", os.getpid(), port), [], [traffic.publish(traffic.channel(0))], 2) as load:
+            return load.run(0.2)
+
+    async def serve() -> Round:
+        server = await asyncio.start_server(close, "127.0.0.1", 0)
+        async with server:
+            return await asyncio.to_thread(load_it, server.sockets[0].getsockname()[1])
+
+    assert asyncio.run(serve()).published > 2
 
 
 def test_a_peer_whose_load_was_the_limit_has_its_cpu_told_and_no_rate() -> None:

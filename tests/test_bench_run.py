@@ -29,7 +29,7 @@ def test_a_quick_run_writes_a_table_figures_and_plots(tmp_path: Path, capfd: pyt
     assert [line.rpartition(" ")[2] for line in progress] == ["fanout-100-4", "client-event"]
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert {"date", "commit", "machine", "versions", "peers", "absent"} <= set(figures)
-    assert figures["absent"]["soketi"]
+    assert set(figures["peers"]) | set(figures["absent"]) >= {"soketi", "nchan", "websockets"}
     table = (tmp_path / "README.md").read_text()
     for question in figures["questions"]:
         (told,) = question["answers"]
@@ -125,5 +125,6 @@ def test_what_is_not_installed_is_told_with_what_to_do(monkeypatch: pytest.Monke
     monkeypatch.setattr(peer, "NODE_FOLDER", tmp_path)
     monkeypatch.setattr(peer, "_NCHAN", tmp_path / "none.so")
     assert [each.name for each in peer.peers()] == ["websockets"]
-    assert set(peer.absent()) == {"ws", "nchan", "soketi"}
+    assert set(peer.absent()) == {"soketi", "uWebSockets.js", "ws", "Socket.IO", "nchan"}
+    assert "--install-peers" in peer.absent()["soketi"]
     assert "libnginx-mod-nchan" in peer.absent()["nchan"]

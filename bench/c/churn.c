@@ -25,6 +25,9 @@ static void begin(int i) {
     watch(poll_fd, lives[i].fd, i);
 }
 
+/* Without a subscription, being connected is being subscribed. */
+static int frames_due(int i) { return scripts[2 * (i % n_scripts) + 1].size ? 2 : 0; }
+
 /* Return whether the life is over. */
 static int go_on(int i) {
     static uint8_t buffer[65536];
@@ -32,7 +35,7 @@ static int go_on(int i) {
     ssize_t size = recv(life->fd, buffer, sizeof buffer, MSG_DONTWAIT);
     if (size < 0) die("recv");
     if (size == 0) {
-        if (life->frames < 2) die("a connection was turned away");
+        if (life->frames < frames_due(i)) die("a connection was turned away");
         close(life->fd);
         int64_t us = (now_ns() - life->begun_at) / 1000;
         if (us > slowest_us) slowest_us = us;
@@ -40,8 +43,10 @@ static int go_on(int i) {
         lived++;
         return 1;
     }
-    int frames = feed(&life->reader, buffer, size);
-    if (frames && (life->frames += frames) == 1) {
+    int was_open = life->reader.is_open, frames = feed(&life->reader, buffer, size);
+    if (!frames_due(i)) {
+        if (life->reader.is_open && !was_open) put(life->fd, CLOSE, sizeof CLOSE);
+    } else if (frames && (life->frames += frames) == 1) {
         struct bytes *subscription = &scripts[2 * (i % n_scripts) + 1];
         put(life->fd, subscription->data, subscription->size);
     } else if (frames) {
