@@ -1,21 +1,23 @@
-"""Ask all questions, and write what they answer into a folder: a table, every figure as JSON, plots."""
+"""Ask all questions, and write what they answer into a folder: goals, tables, plots, every figure as JSON."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import paper, peer
+from bench import paper, peer, record
 from bench.question import QUESTIONS, Question
+from bench.record import Told
 from bench.report import Answer, collected
 from bench.server import ROOT
 
 
-def ask(question: Question, arguments: Sequence[str]) -> paper.Told:
+def ask(question: Question, arguments: Sequence[str]) -> Told:
     """Ask one question; if it breaks off, that is its answer."""
     begun_at = time.monotonic()
     with collected() as answers:
@@ -24,15 +26,20 @@ def ask(question: Question, arguments: Sequence[str]) -> paper.Told:
         except SystemExit as reason:
             print(reason, file=sys.stderr, flush=True)
             answers.append(Answer(str(reason).removeprefix("no answer: "), True, {}, {}))
-    return paper.Told(question.name, time.monotonic() - begun_at, answers)
+        except Exception as error:  # noqa: BLE001 -- printed whole; what the others have answered must not be lost with it
+            traceback.print_exc()
+            answers.append(Answer(f"it failed: {error!r}", True, {}, {}))
+    return Told(question.name, time.monotonic() - begun_at, answers)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write; the exit code is 1 if a question was not answered."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--out", type=Path, help="the folder; bench/out/DATE otherwise")
-    parser.add_argument("--quick", action="store_true", help="tiny numbers, to see that it works; about a minute")
+    parser.add_argument("--resume", action="store_true", help="keep what the folder has, and ask what is missing or was refused")
+    parser.add_argument("--quick", action="store_true", help="tiny numbers, to see that it works; about two minutes")
     parser.add_argument("--only", action="append", metavar="NAME", help=f"begins with: {', '.join(q.name for q in QUESTIONS)}")
+    parser.add_argument("--into", type=Path, help="copy the result there as well, and renew the pages that show it: docs/figures")
     parser.add_argument("--install-peers", action="store_true", help="install what npm has of the other servers, and stop")
     options = parser.parse_args(arguments)
     if options.install_peers:
@@ -41,16 +48,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = [each for each in QUESTIONS if not options.only or each.name.startswith(tuple(options.only))]
     if not asked:
         parser.error(f"--only: there is no question {' or '.join(options.only)}")
+    if options.into and options.quick:
+        parser.error("--into: what --quick says is not worth showing")
+    if options.resume and not options.out:
+        parser.error("--resume: say with --out which run to go on with")
     folder: Path = options.out or ROOT / "bench" / "out" / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
 
-    around, told, begun_at = paper.surroundings(), list[paper.Told](), time.monotonic()
+    around, told = paper.surroundings(), dict[str, Told]()
+    if options.resume:
+        around, kept = record.load(folder)
+        told = {each.name: each for each in kept}
+        # What is named is asked again, even if it was answered.
+        asked = [each for each in asked if options.only or each.name not in told or not told[each.name].is_whole]
+    for name, why in peer.absent().items():
+        print(f"{name} is not beside the gateway: {why}", file=sys.stderr, flush=True)
+    begun_at = time.monotonic()
     for number, question in enumerate(asked, 1):
         print(f"[{number}/{len(asked)}] {time.monotonic() - begun_at:.0f} s: {question.name}", file=sys.stderr, flush=True)
-        told.append(ask(question, question.quick if options.quick else question.full))
+        told[question.name] = ask(question, question.quick if options.quick else question.full)
         # After each: a run that is broken off leaves what it has.
-        paper.write(folder, around, told)
+        record.save(folder, around, _in_order(told))
+        paper.write(folder, around, _in_order(told))
+    if options.into:
+        paper.show(folder, options.into, around, _in_order(told))
     print(f"{time.monotonic() - begun_at:.0f} s; written to {folder}", file=sys.stderr, flush=True)
-    return int(any(one.is_refused for each in told for one in each.answers))
+    return int(not all(each.is_whole for each in told.values()))
+
+
+def _in_order(told: dict[str, Told]) -> list[Told]:
+    places = {question.name: place for place, question in enumerate(QUESTIONS)}
+    return sorted(told.values(), key=lambda each: places.get(each.name, len(places)))
 
 
 if __name__ == "__main__":

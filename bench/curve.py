@@ -5,33 +5,29 @@
     connect    CPU per connection that comes, subscribes and goes, over the connections that are there and idle
     webhook    CPU per event that is recorded and delivered, over the events that wait for an endpoint that refuses them
 
-Says a table and, for each curve, whether its far end costs more than its near end, and writes the plots.
+Says a table and, for each curve, whether its far end costs more than its near end.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import plot, traffic
+from bench import traffic
 from bench.backlog import fill
 from bench.load import churn, crowd
-from bench.machine import LOAD_CORE, pinned
+from bench.machine import LOAD_CORE, pinned, raise_files
 from bench.neighbour import refusing
-from bench.paper import surroundings
 from bench.receiver import Receiver
-from bench.report import Result, alternate, refuse, saturated, summarize, was_limited
-from bench.server import ROOT, floor, gateway, responder
+from bench.report import Growth, Result, alternate, answer, refuse, saturated, summarize, was_limited
+from bench.server import floor, gateway, responder
 from bench.webhook import rate_of
 
 #: what grows by less is flat; two runs of the same thing differ by up to 15 % on a busy machine, and there are two of them
@@ -76,7 +72,7 @@ def verdict(points: Sequence[Point]) -> tuple[float, float, str]:
     """
     near, far = points[0], points[-1]
     ratio, floors = far.gateway.cpu_us / near.gateway.cpu_us, far.floor.cpu_us / near.floor.cpu_us
-    return ratio, floors, "grows" if ratio > _FLAT * max(1, floors) else "flat" if ratio > 1 / _FLAT else "falls"
+    return ratio, floors, "grows" if ratio > _FLAT * max(1, floors) else "is flat" if ratio > 1 / _FLAT else "falls"
 
 
 def _fanout(size: int, rounds: int, seconds: float) -> tuple[Result, Result]:
@@ -142,39 +138,26 @@ def _curves(connections: int) -> list[Curve]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, write; the exit code is 1 if a point was refused."""
+    """Measure and print; the exit code is 1 if a point was refused."""
     parser = argparse.ArgumentParser(prog="python -m bench.curve", description=__doc__)
     parser.add_argument("--only", action="append", choices=[curve.name for curve in _curves(1)])
     parser.add_argument("--most", type=int, default=1_000_000, help="no size beyond this")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1, help="length of a round")
-    parser.add_argument("--out", type=Path, help="the folder; bench/out/DATE-curve otherwise")
     options = parser.parse_args(arguments)
-    folder: Path = options.out or ROOT / "bench" / "out" / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ-curve")
-    folder.mkdir(parents=True, exist_ok=True)
 
-    files = _raise_files()
+    files = raise_files()
     if files - _SPARE < 50_000:
         print(f"connections: {files - _SPARE:,} at most, of {files:,} descriptors a process may have", flush=True)
-    code, curves = 0, dict[str, object]()
-    content = {**surroundings(), "descriptors": files, "curves": curves}
+    code = 0
     for curve in _curves(files - _SPARE):
         if options.only and curve.name not in options.only:
             continue
         points, refused = _measured(curve, options.most, options.rounds, options.seconds)
         code |= refused
         if len(points) > 1:
-            curves[curve.name] = _told(curve, points, folder)
-            (folder / "figures.json").write_text(json.dumps(content, indent=2) + "\n")
-    print(f"written to {folder}", file=sys.stderr, flush=True)
+            code |= _answer(curve, points)
     return code
-
-
-def _raise_files() -> int:
-    """Let this process and what it starts have as many descriptors as may be; return how many."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 def _measured(curve: Curve, most: int, rounds: int, seconds: float) -> tuple[list[Point], int]:
@@ -194,7 +177,7 @@ def _measured(curve: Curve, most: int, rounds: int, seconds: float) -> tuple[lis
     return points, refused
 
 
-def _told(curve: Curve, points: Sequence[Point], folder: Path) -> dict[str, object]:
+def _answer(curve: Curve, points: Sequence[Point]) -> int:
     print(f"\n| {curve.over} | CPU us per {curve.each} | floor | ratio | per second | full |\n|--:|--:|--:|--:|--:|---|")
     for each in points:
         mine, least = each.gateway, each.floor
@@ -203,29 +186,12 @@ def _told(curve: Curve, points: Sequence[Point], folder: Path) -> dict[str, obje
             f"| {mine.per_s:,.0f} | {saturated(mine)} |"
         )
     ratio, floors, word = verdict(points)
-    print(
-        f"{curve.name}: {word}: the CPU per {curve.each} at {points[-1].size:,} {curve.over} is {ratio:.2f} x that at "
-        f"{points[0].size:,}; the floor's {floors:.2f} x\n",
-        flush=True,
+    return answer(
+        f"{curve.name} {word}: the CPU per {curve.each} at {points[-1].size:,} {curve.over} is {ratio:.2f} x that at "
+        f"{points[0].size:,}; the floor's {floors:.2f} x",
+        figures={"far_over_near": ratio, "floor_far_over_near": floors},
+        growth=Growth(curve.over, curve.each, [(each.size, each.gateway.cpu_us, each.floor.cpu_us) for each in points]),
     )
-    curves = {
-        "gateway": [(each.size, each.gateway.cpu_us) for each in points],
-        "floor": [(each.size, each.floor.cpu_us) for each in points],
-    }
-    (folder / f"{curve.name}.svg").write_text(
-        plot.lines(f"CPU per {curve.each}, over {curve.over}", curve.over, "CPU us", curves)
-    )
-    return {
-        "over": curve.over,
-        "each": curve.each,
-        "far_over_near": ratio,
-        "far_over_near_of_the_floor": floors,
-        "verdict": word,
-        "points": [
-            {"size": each.size, "cpu_us": each.gateway.cpu_us, "floor_cpu_us": each.floor.cpu_us, "per_s": each.gateway.per_s}
-            for each in points
-        ],
-    }
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +18,7 @@ SERVER_CORE, LOAD_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(
 
 def spawn(
     command: Sequence[str],
-    core: int,
+    core: int | None,
     *,
     stdout: IO[bytes] | int = subprocess.PIPE,
     stderr: IO[bytes] | None = None,
@@ -25,14 +26,14 @@ def spawn(
     pass_fds: Sequence[int] = (),
     env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a process whose threads, all of them, run on one core; it is talked to over pipes, unless its output goes elsewhere.
+    """Start a process whose threads, all of them, run on one core, None: on any. It is talked to over pipes by default.
 
     Raises SystemExit where server and load would have to share a core.
     """
     if SERVER_CORE == LOAD_CORE:
         raise SystemExit("no answer: server and load need a core each, and this machine has one")
     # Inherited, so that no thread is started before it is in force.
-    with pinned(core):
+    with pinned(core) if core is not None else nullcontext():
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, cwd=cwd, pass_fds=pass_fds, env=env)
 
 
@@ -78,6 +79,13 @@ def peak_bytes(pid: int) -> int:
     """Return the most memory a process has ever had in RAM."""
     (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
+
+
+def raise_files() -> int:
+    """Let this process and what it starts have as many descriptors as may be; return how many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def describe() -> str:

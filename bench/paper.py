@@ -1,20 +1,23 @@
-"""What a run leaves behind: every figure as JSON, the same as a table in Markdown, and plots."""
+"""What a run leaves behind for people: goals and servers as tables, every answer, and three plots."""
 
 from __future__ import annotations
 
-import json
+import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import peer, plot
+from bench import goal, peer, plot
+from bench.goal import Measured
 from bench.machine import describe
-from bench.report import Answer, Result, saturated, was_limited
+from bench.record import Told
+from bench.report import Answer, Result, saturated
 from bench.server import ROOT
 
 #: where the load's histogram of times ends (c/load.c)
@@ -22,14 +25,20 @@ _LONGEST_US = (1 << 20) - 1
 
 _LIBRARIES = ("aiohttp", "orjson", "uvloop", "websockets")
 
+#: the pages of the documentation that show what was measured last
+PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md")
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A question with all its answers, and how long they took."""
-
-    name: str
-    seconds: float
-    answers: Sequence[Answer]
+#: columns of the table of servers: their head, the question, and that question's own unit
+_COLUMNS = {
+    "fan-out, N = 100": "fanout-100-4",
+    "N = 1000": "fanout-1000-4",
+    "N = 5000": "fanout-5000-4",
+    "N = 1000, 32 in flight": "fanout-1000-32",
+    "client event": "client-event",
+    "publish": "publish",
+    "connect": "connect",
+}
+_GROWTHS = ("fanout", "publish", "connect", "webhook")
 
 
 def surroundings() -> dict[str, object]:
@@ -58,53 +67,130 @@ def _commit() -> str:
 
 
 def write(folder: Path, around: Mapping[str, object], told: Sequence[Told]) -> None:
-    """Write figures.json, README.md and the plots, as far as the run has come."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {**around, "questions": [_as_json(each) for each in told]}
-    (folder / "figures.json").write_text(json.dumps(content, indent=2) + "\n")
+    """Write README.md and the plots, as far as the run has come."""
     plots = _plots(told)
     for name, svg in plots.items():
         (folder / name).write_text(svg)
-    (folder / "README.md").write_text(_markdown(around, told, list(plots)))
+    (folder / "README.md").write_text(_report(around, told, list(plots)))
 
 
-def _as_json(told: Told) -> dict[str, object]:
-    answers = [
-        asdict(each)
-        | {
-            "results": {
-                name: asdict(result)
-                | {name_us: us or None for name_us, us in (("p50_us", result.p50_us), ("p99_us", result.p99_us))}
-                | {"saturated": saturated(result), "is_load_the_limit": was_limited(result)}
-                for name, result in each.results.items()
-            }
-        }
-        for each in told.answers
-    ]
-    return {"name": told.name, "seconds": round(told.seconds, 1), "answers": answers}
+def show(folder: Path, into: Path, around: Mapping[str, object], told: Sequence[Told], pages: Sequence[Path] = PAGES) -> None:
+    """Copy a run's files to a folder of the documentation, and renew the pages that show it.
+
+    A page has the places `<!-- bench: NAME -->` ... `<!-- /bench -->`. Raises ValueError for a NAME there is not.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        if file.name in ("README.md", "figures.json") or file.suffix == ".svg":
+            shutil.copy(file, into)
+    for page in pages:
+        page.write_text(filled(page.read_text(), around, told, os.path.relpath(into, page.parent)))
 
 
-def _markdown(around: Mapping[str, object], told: Sequence[Told], plots: Sequence[str]) -> str:
+def filled(text: str, around: Mapping[str, object], told: Sequence[Told], figures: str) -> str:
+    """Return a page with what was measured in its places; `figures` is the folder of the plots as seen from the page."""
+    names = _plots(told)
+    pieces: dict[str, Callable[[], Sequence[str]]] = {
+        "machine": lambda: [_machine(around)],
+        "servers": lambda: _servers(told),
+        "goals": lambda: _goals(told),
+        "answers": lambda: _answers(told),
+    }
+    pieces |= {name.removesuffix(".svg"): (lambda name=name: [f"![{_ALT[name]}]({figures}/{name})"]) for name in names}  # type: ignore[misc]
+
+    def piece(found: re.Match[str]) -> str:
+        name = found[1]
+        if name in pieces:
+            inside = pieces[name]()
+        elif f"{name}.svg" in _ALT:
+            inside = ["Not measured."]
+        else:
+            raise ValueError(f"there is no piece {name} of a run; there are: {', '.join([*pieces, *_ALT])}")
+        return "\n".join([f"<!-- bench: {name} -->", *inside, "<!-- /bench -->"])
+
+    return re.sub(r"<!-- bench: (\S+) -->\n.*?<!-- /bench -->", piece, text, flags=re.DOTALL)
+
+
+def _report(around: Mapping[str, object], told: Sequence[Told], plots: Sequence[str]) -> str:
     lines = ["# Benchmarks", ""]
     lines += [f"* {name}: {_words(around[name])}" for name in ("date", "commit", "machine", "versions", "peers", "absent")]
-    lines += [
+    lines += ["", "## Goals", "", *_goals(told), "", "## Servers", "", *_servers(told)]
+    for name in plots:
+        lines += ["", f"![{_ALT[name]}]({name})"]
+    lines += ["", "## Every answer", "", *_answers(told)]
+    return "\n".join(lines) + "\n"
+
+
+def _machine(around: Mapping[str, object]) -> str:
+    peers = around["peers"]
+    assert isinstance(peers, dict)
+    beside = ", ".join(f"{name} {release}" for name, release in peers.items())
+    return f"Measured on {str(around['date'])[:10]}, commit {around['commit']}: {around['machine']}. Beside it: {beside}."
+
+
+# -- tables
+
+
+def _goals(told: Sequence[Told]) -> list[str]:
+    lines = ["| what | goal | measured | |", "|---|---|---|---|"]
+    return lines + [f"| {row.what} | {row.wanted} | {row.measured} | {row.verdict} |" for row in goal.rows(told)]
+
+
+def _servers(told: Sequence[Told]) -> list[str]:
+    """A row for each server: what one core does per second, in thousands, by the CPU time that was used; and memory."""
+    found = _by_server(told)
+    sizes = _sizes(told)
+    names = list(dict.fromkeys([*(name for column in found.values() for name in column), *sizes]))
+    lines = ["| server | " + " | ".join([*_COLUMNS, "KB idle"]) + " |", "|---|" + "--:|" * (len(_COLUMNS) + 1)]
+    for name in names:
+        cells = [f"{plot.number_of(1000 / found[head][name].cpu_us)}" if name in found[head] else "" for head in _COLUMNS]
+        row = [f"**{cell}**" if name == "gateway" and cell else cell for cell in [*cells, _kb(sizes.get(name))]]
+        lines.append(f"| {name} | " + " | ".join(row) + " |")
+    return lines
+
+
+def _by_server(told: Sequence[Told]) -> dict[str, Mapping[str, Result]]:
+    measured = Measured(told)
+    answers = {head: measured.answer(question) for head, question in _COLUMNS.items()}
+    return {head: {} if isinstance(given, str) else given.results for head, given in answers.items()}
+
+
+def _sizes(told: Sequence[Told]) -> dict[str, float]:
+    given = Measured(told).answer("memory")
+    return {} if isinstance(given, str) else {name.removesuffix("_bytes"): size for name, size in given.figures.items()}
+
+
+def _kb(size: float | None) -> str:
+    return "" if size is None else f"{size / 1024:.1f}"
+
+
+def _answers(told: Sequence[Told]) -> list[str]:
+    lines = [
+        "`core` is the share of its core that the server and the load used; `full` says whose core was full. A rate in brackets",
+        "is no capacity: neither core was full, or the load's was.",
         "",
-        "The floor is measured in the same run; a ratio is to the first other server of its question, which is the floor where",
-        "there is one. `core` is the share of its core that the server and the load used; `full` says whose core was full.",
-        "A rate in brackets is no capacity: neither core was full, or the load's was.",
-        "",
-        "| question | server | per second | ratio | CPU us each | ratio | p50 us | p99 us | core | full |",
+        "| question | server | per second | × floor | CPU us each | × floor | p50 us | p99 us | core | full |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     for each in told:
         for given in each.answers:
-            lines += _rows(each.name, given.results)
-    lines += ["", "## In words", ""]
+            lines += _rows(each.name, given)
+    lines.append("")
     for each in told:
         lines += [f"* **{each.name}**: {'no answer: ' if one.is_refused else ''}{_line(one.sentence)}" for one in each.answers]
-    for name in plots:
-        lines += ["", f"![{name.removesuffix('.svg')}]({name})"]
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def _rows(question: str, given: Answer) -> list[str]:
+    rows, yardstick = [], list(given.results.values())[1:2]
+    for name, one in given.results.items():
+        rate = f"{one.per_s:,.0f}" if saturated(one) == "server" else f"({one.per_s:,.0f})"
+        ratios = [f"{one.per_s / other.per_s:.2f} | {one.cpu_us:,.1f} | {one.cpu_us / other.cpu_us:.2f}" for other in yardstick]
+        rows.append(
+            f"| {question} | {name} | {rate} | {ratios[0] if ratios else f'| {one.cpu_us:,.1f} |'} | {_time(one.p50_us)} "
+            f"| {_time(one.p99_us)} | {one.server_share:.0%}, {one.load_share:.0%} | {saturated(one)} |"
+        )
+    return rows
 
 
 def _line(sentence: str) -> str:
@@ -121,24 +207,57 @@ def _time(us: float) -> str:
     return f"over {_LONGEST_US:,}" if us >= _LONGEST_US else f"{us:,.0f}" if us else ""
 
 
-def _rows(question: str, results: Mapping[str, Result]) -> list[str]:
-    rows, yardstick = [], list(results.values())[1:2]
-    for name, one in results.items():
-        rate = f"{one.per_s:,.0f}" if saturated(one) == "server" else f"({one.per_s:,.0f})"
-        ratios = [f"{one.per_s / other.per_s:.2f} | {one.cpu_us:,.1f} | {one.cpu_us / other.cpu_us:.2f}" for other in yardstick]
-        rows.append(
-            f"| {question} | {name} | {rate} | {ratios[0] if ratios else f'| {one.cpu_us:,.1f} |'} | {_time(one.p50_us)} "
-            f"| {_time(one.p99_us)} | {one.server_share:.0%}, {one.load_share:.0%} | {saturated(one)} |"
-        )
-    return rows
+# -- plots
+
+_ALT = {
+    "fanout.svg": "Deliveries per second of each server, by how many publishes are in flight",
+    "requests.svg": "Client events, publishes and connections per second of each server, and the memory of an idle connection",
+    "growth.svg": "What a delivery, a publish, a connection and a webhook event cost where there is more of everything",
+}
 
 
 def _plots(told: Sequence[Told]) -> dict[str, str]:
-    plots = {}
-    for each in told:
-        for number, given in enumerate(each.answers, 1):
-            if given.results:
-                cost = {name: one.cpu_us for name, one in given.results.items()}
-                suffix = f"-{number}" if len(each.answers) > 1 else ""
-                plots[f"{each.name}{suffix}.svg"] = plot.bars(f"{each.name}{suffix}: CPU microseconds each", cost)
-    return plots
+    plots = {"fanout.svg": _fanout_plot(told), "requests.svg": _requests_plot(told), "growth.svg": _growth_plot(told)}
+    return {name: svg for name, svg in plots.items() if svg}
+
+
+def _fanout_plot(told: Sequence[Told]) -> str:
+    found = _by_server(told)
+    heads = {"N = 1000": "4 publishes in flight", "N = 1000, 32 in flight": "32 publishes in flight"}
+    panels = [plot.bars(title, _per_ms(found[head]), plot.panel_width(2)) for head, title in heads.items() if found[head]]
+    note = "Thousand deliveries per second of one core, from the CPU time used; floor: one send each, in C. More is better."
+    return plot.sheet("Fan-out of one message to 1000 subscribers", note, panels, 2) if panels else ""
+
+
+def _requests_plot(told: Sequence[Told]) -> str:
+    found, sizes = _by_server(told), _sizes(told)
+    titles = {
+        "publish": "Signed publishes, a thousand channels",
+        "client event": "Client events to ten receivers",
+        "connect": "Connect, subscribe, close",
+    }
+    panels = [plot.bars(title, _per_ms(found[head]), plot.panel_width(2)) for head, title in titles.items() if found[head]]
+    if sizes:
+        kb = {name: size / 1024 for name, size in sizes.items()}
+        panels.append(plot.bars("KB per idle connection (less is better)", kb, plot.panel_width(2)))
+    note = "Thousand per second of one core, from the CPU time used; more is better, but for memory."
+    return plot.sheet("Publishing, client events, connecting, memory", note, panels, 2) if panels else ""
+
+
+def _growth_plot(told: Sequence[Told]) -> str:
+    panels = []
+    for name in _GROWTHS:
+        given = Measured(told).answer(f"growth-{name}")
+        if not isinstance(given, str) and given.growth is not None:
+            growth = given.growth
+            curves = {
+                "floor": [(size, least) for size, _, least in growth.points],
+                "gateway": [(size, mine) for size, mine, _ in growth.points],
+            }
+            panels.append(plot.lines(f"CPU µs per {growth.each}", growth.over, curves, plot.panel_width(2)))
+    note = "Blue: the gateway; grey: the floor of the same run. A flat line is a cost that does not grow."
+    return plot.sheet("What it costs where there is more of it", note, panels, 2) if panels else ""
+
+
+def _per_ms(results: Mapping[str, Result]) -> dict[str, float]:
+    return {name: 1000 / one.cpu_us for name, one in results.items()}

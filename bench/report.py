@@ -81,6 +81,15 @@ def saturated(result: Result) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Growth:
+    """What one thing costs over how much there is: at each size the CPU microseconds of the gateway and of the floor."""
+
+    over: str
+    each: str
+    points: Sequence[tuple[int, float, float]]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a benchmark has said, or why it has not; `results` are by server, the gateway's first."""
 
@@ -88,6 +97,7 @@ class Answer:
     is_refused: bool
     results: Mapping[str, Result]
     figures: Mapping[str, float]
+    growth: Growth | None = None
 
 
 _collectors: list[list[Answer]] = []
@@ -115,6 +125,7 @@ def answer(
     names: Sequence[str] = ("gateway", "floor"),
     peers: Mapping[str, Result] | None = None,
     figures: Mapping[str, float] | None = None,
+    growth: Growth | None = None,
 ) -> int:
     """Print the line of answer and return the exit code; the gateway's result comes first.
 
@@ -125,7 +136,7 @@ def answer(
         return refuse(f"the load was the limit (load and server, share of a core: {shares})")
     sentence += "".join([f"; {beside(name, results[0], peer)}" for name, peer in (peers or {}).items()])
     print(f"{sentence} | {describe()}", flush=True)
-    _tell(Answer(sentence, False, dict(zip(names, results, strict=False)) | dict(peers or {}), dict(figures or {})))
+    _tell(Answer(sentence, False, dict(zip(names, results, strict=False)) | dict(peers or {}), dict(figures or {}), growth))
     return 0
 
 

@@ -19,6 +19,9 @@ from bench.native import compiled
 
 ROOT = Path(__file__).parent.parent
 
+#: Between two rounds the load answers no pings, and on a busy machine there may be minutes between them.
+_PATIENT: Mapping[str, object] = {"activity_timeout": "1h"}
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -31,6 +34,8 @@ class Server:
     publish_port: int | None = None
     #: where the gateway tells an operator how it is
     admin_port: int | None = None
+    #: what it says on standard output behind its first words, and is told on standard input
+    process: subprocess.Popen[bytes] | None = None
 
 
 @contextmanager
@@ -40,22 +45,28 @@ def gateway(
     webhooks: Sequence[Mapping[str, object]] = (),
     state: Path | None = None,
     limits: Mapping[str, int] | None = None,
+    server: Mapping[str, object] | None = None,
+    program: Sequence[str] = ("gateway", "serve"),
+    core: int | None = SERVER_CORE,
 ) -> Iterator[Server]:
     """Run the gateway as `python -m gateway serve` does, with default settings but for these.
 
     A webhook's settings may name those of a table within as `table.name`. Without `state` it has a folder of its own.
-    `limits` are those of the app.
+    `limits` are those of the app, `server` is for that table. `program` is the module that runs it, with its first arguments;
+    `core` is where, None anywhere.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         port = free_port()
         config = Path(folder, "config.toml")
-        config.write_text(_config(port, state or Path(folder, "state"), outbox, webhooks, limits or {}))
+        config.write_text(
+            _config(port, state or Path(folder, "state"), outbox, webhooks, limits or {}, {**_PATIENT, **(server or {})})
+        )
         with Path(folder, "log").open("wb") as log:
-            process = spawn([sys.executable, "-m", "gateway", "serve", "-c", str(config)], SERVER_CORE, stderr=log, cwd=ROOT)
+            process = spawn([sys.executable, "-m", *program, "-c", str(config)], core, stderr=log, cwd=ROOT)
         try:
-            said = _wait_for(process, b"ready", Path(folder, "log"))
+            said = _wait_for(process, b"ready: ", Path(folder, "log"))
             admin = re.search(rb"admin: http://[^/]*:([0-9]+) ", said)
-            yield Server("gateway", process.pid, port, admin_port=int(admin[1]) if admin else None)
+            yield Server("gateway", process.pid, port, admin_port=int(admin[1]) if admin else None, process=process)
         finally:
             end(process)
 
@@ -91,9 +102,17 @@ def listening(name: str, command: Sequence[str], *, cwd: Path = ROOT) -> Iterato
         end(process)
 
 
-def _config(port: int, state: Path, outbox: str, webhooks: Sequence[Mapping[str, object]], limits: Mapping[str, int]) -> str:
+def _config(
+    port: int,
+    state: Path,
+    outbox: str,
+    webhooks: Sequence[Mapping[str, object]],
+    limits: Mapping[str, int],
+    server: Mapping[str, object],
+) -> str:
     # A JSON string, number or array of strings is the same in TOML.
     lines = ["[server]", f"port = {port}", f"state_dir = {json.dumps(str(state))}", 'drain = "0s"', 'shutdown_timeout = "1s"']
+    lines += [f"{name} = {json.dumps(value)}" for name, value in server.items()]
     lines += ["[admin]", "port = 0", "[outbox]", f"mode = {json.dumps(outbox)}", "[[apps]]"]
     app = {"id": traffic.APP_ID, "key": traffic.KEY, "secret": traffic.SECRET}
     lines += [f"{name} = {json.dumps(value)}" for name, value in app.items()]

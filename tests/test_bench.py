@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import sys
@@ -22,14 +23,21 @@ from bench import (
     connect,
     contest,
     fanout,
+    inside,
+    liveness,
     memory,
     neighbour,
     peer,
     pinger,
     publish,
+    stop,
     storm,
     traffic,
+    watched,
     webhook,
+)
+from bench import (
+    churn as churning,
 )
 from bench.load import Round, churn, crowd
 from bench.machine import describe
@@ -97,6 +105,73 @@ def test_the_longest_wait_of_a_ping_is_told_beside_idle_and_floor(capfd: pytest.
     assert code == 1 or said.out.startswith("a ping beside ")
 
 
+def test_stops_of_the_loop_are_told_with_webhooks_and_without(capfd: pytest.CaptureFixture[str]) -> None:
+    with collected() as answers:
+        assert stop.main(["--seconds", "0.5"]) == 0
+    (told,) = answers
+    assert told.figures["events_per_s"] > 0
+    assert 0 <= told.figures["stopped_p999_ms"] <= told.figures["stopped_max_ms"] < 500
+    assert told.figures["turn_max_ms"] > 0
+
+
+def test_a_thread_that_keeps_the_interpreter_is_seen_as_a_stop_and_work_of_the_loop_is_not(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    size = 4_000_000
+
+    async def watch() -> None:
+        loop = asyncio.get_running_loop()
+        watched._Watch(loop, 0.5)
+        await asyncio.sleep(0)
+        # `sorted` on numbers never gives the interpreter up.
+        numbers = [-number for number in range(size // 20)]
+        if is_thread:
+            await asyncio.to_thread(lambda: sorted(numbers * 20))
+        else:
+            sorted(numbers * 20)
+        await asyncio.sleep(0.6)
+
+    worst = {}
+    for is_thread in (False, True):
+        asyncio.run(watch())
+        said = json.loads(capfd.readouterr().out)
+        worst[is_thread] = (said["stopped"]["max_us"], said["turn"]["max_us"])
+    assert worst[True][0] > 10_000 > worst[False][0]
+    assert worst[False][1] > 10_000
+
+
+def test_a_ping_of_the_gateway_has_its_pong_and_is_counted() -> None:
+    with (
+        gateway(server={"activity_timeout": "1s", "pong_timeout": "1s"}) as server,
+        crowd(server, traffic.subscribers(3, 1), [traffic.publish(traffic.channel(0))], 0) as load,
+    ):
+        one = load.run(4.5)
+    assert one.published >= 6
+
+
+def test_idle_connections_are_held_and_their_liveness_told(capfd: pytest.CaptureFixture[str]) -> None:
+    with collected() as answers:
+        assert liveness.main("--connections 20 --silence 1 --seconds 4".split()) == 0
+    assert answers[0].figures["connections"] == 20
+    assert 0 < answers[0].figures["share_percent"] < 100
+    assert capfd.readouterr().out.startswith("20 idle connections, ")
+
+
+def test_connections_in_process_answer_their_pings() -> None:
+    async def live() -> tuple[int, int]:
+        house = inside.House()
+        for _ in range(300):
+            house.connect("room")
+        for _ in range(130):
+            await house.beat()
+        first = house.pings
+        for _ in range(120):
+            await house.beat()
+        return first, house.pings
+
+    assert asyncio.run(live()) == (300, 600)
+
+
 @pytest.mark.parametrize("without_compiler", [False, True])
 def test_every_ping_has_its_pong(without_compiler: bool) -> None:
     with floor(in_python=without_compiler) as server, closing(pinger.connect(server.port)) as line:
@@ -104,6 +179,41 @@ def test_every_ping_has_its_pong(without_compiler: bool) -> None:
     assert len(waits) == len(lates) == 100
     assert min(waits) > 0
     assert min(lates) >= 0
+
+
+def test_a_publisher_that_was_cut_off_between_two_rounds_calls_again() -> None:
+    async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        while not reader.at_eof() and await reader.read(1000):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    async def cut_off() -> None:
+        for each in writers:
+            each.close()
+            await each.wait_closed()
+
+    def load_it(port: int, loop: asyncio.AbstractEventLoop) -> list[Round]:
+        with crowd(Server("idle", os.getpid(), port), [], [b"POST / HTTP/1.1\r\n\r\n"], 2) as load:
+            first = load.run(0.1)
+            asyncio.run_coroutine_threadsafe(cut_off(), loop).result()
+            return [first, load.run(0.1)]
+
+    async def serve() -> list[Round]:
+        server = await asyncio.start_server(answer_all, "127.0.0.1", 0)
+        async with server:
+            loop = asyncio.get_running_loop()
+            return await asyncio.to_thread(load_it, server.sockets[0].getsockname()[1], loop)
+
+    writers: list[asyncio.StreamWriter] = []
+    assert all(one.published > 0 for one in asyncio.run(serve()))
+    assert len(writers) == 4
+
+
+def test_memory_over_many_connects_is_told_for_each_of_them(capfd: pytest.CaptureFixture[str]) -> None:
+    with collected() as answers:
+        assert churning.main(["--connects", "200", "--seconds", "20"]) == 0
+    assert answers[0].figures["connects"] >= 200
+    assert "bytes for each that came between" in capfd.readouterr().out
 
 
 def test_a_crowd_may_hold_several_channels_on_each_connection() -> None:
@@ -159,7 +269,8 @@ def test_other_servers_are_told_beside_the_gateway_and_one_that_fails_is_left_ou
 
 def test_a_server_that_closes_after_each_answer_is_connected_to_again() -> None:
     async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        if not await reader.read(10_000):
+            return  # the end of the load
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
         writer.close()
 

@@ -9,6 +9,8 @@
  *
  *     published delivered refused seconds cpu_s p50_us p99_us max_us
  *
+ * A subscriber answers pings while a round lasts. Without publishers that is all that happens, and `published` counts it.
+ *
  * A publisher whose server closes the connection after each answer connects again each time.
  * A publish leaves the window when it was answered and has reached all its subscribers, so a round loses nothing. */
 
@@ -28,7 +30,10 @@ static struct bytes *requests;
 static int n_subscribers, n_publishers, n_channels, n_subscriptions, poll_fd, publish_port, are_client_events;
 static int64_t (*sent_at)[MARKS];
 static uint32_t *sent, *histogram;
-static int64_t published, answered, delivered, refused, slowest_us;
+static int64_t published, answered, delivered, refused, slowest_us, pongs;
+
+/* FIN and pong, masked with zeros; all pings are empty (RFC 6455 section 5.5.3) */
+static const char PONG[] = {(char)0x8a, (char)0x80, 0, 0, 0, 0};
 static unsigned next_publisher;
 static int next_channel;
 
@@ -83,6 +88,17 @@ static void publish(struct publisher *p, int64_t at) {
     put(p->fd, requests[channel].data, requests[channel].size);
 }
 
+static void call(struct publisher *p) {
+    if (p->fd) close(p->fd);
+    p->fd = dial(publish_port, answered + (p - publishers));
+    watch(poll_fd, p->fd, n_subscribers + (p - publishers));
+}
+
+static int was_cut_off(int fd) {
+    char byte;
+    return recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) >= 0 || errno != EAGAIN;
+}
+
 static void hear_answer(struct publisher *p) {
     ssize_t size = recv(p->fd, p->answer + p->have, sizeof p->answer - 1 - p->have, MSG_DONTWAIT);
     if (size <= 0) die("a publisher was cut off");
@@ -95,11 +111,7 @@ static void hear_answer(struct publisher *p) {
     }
     answered++;
     p->have = p->is_busy = 0;
-    if (strcasestr(p->answer, "connection: close")) {
-        close(p->fd);
-        p->fd = dial(publish_port, answered);
-        watch(poll_fd, p->fd, n_subscribers + (p - publishers));
-    }
+    if (strcasestr(p->answer, "connection: close")) call(p);
 }
 
 static void hear_frames(int i, int64_t at) {
@@ -109,6 +121,7 @@ static void hear_frames(int i, int64_t at) {
     if (size <= 0) die("a subscriber was cut off");
     int frames = feed(&s->reader, buffer, size);
     delivered += frames;
+    for (; s->reader.pings; s->reader.pings--, pongs++) put(s->fd, PONG, sizeof PONG);
     if (are_client_events && memmem(buffer, size, "pusher:error", 12)) die("a client event was refused");
     for (; frames && sent_at; frames--) {
         int64_t us = (at - sent_at[i % n_channels][s->seen++ % MARKS]) / 1000;
@@ -126,14 +139,12 @@ static long percentile(double share) {
 
 static void run(double seconds, double rate) {
     struct epoll_event events[512];
-    /* Only now: while the crowds of other servers come, this one would cut off whoever has nothing to say. */
-    for (int i = 0; i < n_publishers && !are_client_events && !publishers[i].fd; i++) {
-        publishers[i].fd = dial(publish_port, i);
-        watch(poll_fd, publishers[i].fd, n_subscribers + i);
-    }
+    /* Only now: while others have their rounds, this server may have cut off whoever had nothing to say. */
+    for (int i = 0; i < n_publishers && !are_client_events; i++)
+        if (!publishers[i].fd || was_cut_off(publishers[i].fd)) call(&publishers[i]);
     int64_t audience = are_client_events ? n_subscribers - 1 : n_subscriptions / n_channels, per_publish = audience ? audience : 1, every = rate ? 1e9 / rate : 0;
     memset(histogram, 0, sizeof *histogram * SLOWEST_US);
-    published = answered = delivered = refused = slowest_us = 0;
+    published = answered = delivered = refused = slowest_us = pongs = 0;
     double cpu = cpu_s();
     int64_t start = now_ns(), end = start + seconds * 1e9, due = start, now;
     for (;;) {
@@ -149,7 +160,7 @@ static void run(double seconds, double rate) {
             open++;
             due += every;
         }
-        if (now >= end && answered == published && delivered == (published - refused) * audience) break;
+        if (now >= end && (!n_publishers || (answered == published && delivered == (published - refused) * audience))) break;
         int64_t wait = now < end && due > now ? due - now : 1000000;
         struct timespec timeout = {0, wait < 100000000 ? wait : 100000000};
         int n = epoll_pwait2(poll_fd, events, 512, &timeout, NULL);
@@ -160,7 +171,7 @@ static void run(double seconds, double rate) {
             else hear_answer(&publishers[tag - n_subscribers]);
         }
     }
-    printf("%ld %ld %ld %.6f %.6f %ld %ld %ld\n", published, delivered, refused, (now - start) / 1e9, cpu_s() - cpu,
+    printf("%ld %ld %ld %.6f %.6f %ld %ld %ld\n", n_publishers ? published : pongs, delivered, refused, (now - start) / 1e9, cpu_s() - cpu,
            percentile(0.5), percentile(0.99), slowest_us);
     fflush(stdout);
 }

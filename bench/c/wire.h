@@ -77,7 +77,7 @@ static void watch(int poll, int fd, uint64_t tag) {
 }
 
 /* Where in the server's stream a client is: in the head of the answer to its upgrade, or in a frame. */
-struct reader { uint32_t left; uint8_t head[10], have, matched, is_open, is_text; };
+struct reader { uint32_t left, pings; uint8_t head[10], have, matched, is_open, is_text; };
 
 /* Take what was received and return how many text frames it completed. */
 static inline int feed(struct reader *r, const uint8_t *p, size_t n) {
@@ -99,6 +99,7 @@ static inline int feed(struct reader *r, const uint8_t *p, size_t n) {
             int first = code < 126 ? 1 : code == 126 ? 2 : 6;
             for (r->left = 0; first < r->have; first++) r->left = r->left << 8 | (first == 1 ? code : r->head[first]);
             r->is_text = (r->head[0] & 15) == 1;
+            r->pings += (r->head[0] & 15) == 9;
             r->have = 0;
             if (!r->left) frames += r->is_text;
         }
