@@ -186,6 +186,7 @@ def test_a_publisher_that_was_cut_off_between_two_rounds_calls_again() -> None:
         writers.append(writer)
         while not reader.at_eof() and await reader.read(1000):
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
 
     async def cut_off() -> None:
         for each in writers:
@@ -269,9 +270,8 @@ def test_other_servers_are_told_beside_the_gateway_and_one_that_fails_is_left_ou
 
 def test_a_server_that_closes_after_each_answer_is_connected_to_again() -> None:
     async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not await reader.read(10_000):
-            return  # the end of the load
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+        if await reader.read(10_000):
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
         writer.close()
 
     def load_it(port: int) -> Round:
