@@ -32,8 +32,8 @@ from bench.webhook import rate_of
 
 #: what grows by less is flat; two runs of the same thing differ by up to 15 % on a busy machine, and there are two of them
 _FLAT = 1.3
-#: descriptors that a server and the load each need for other things than subscribers
-_SPARE = 200
+#: descriptors for other things than subscribers: the gateway keeps 512 from its clients
+_SPARE = 600
 _WINDOW, _PUBLISHERS, _AT_ONCE = 4, 16, 64
 #: channels that one connection holds where there are to be more of them than connections
 _PER_CONNECTION = 100

@@ -138,6 +138,7 @@ def _memory(measured: Measured) -> Iterator[Row]:
     yield _judged("idle connections held by one process", "50,000", {"": held}, least=50_000, unit="")
     shares = {
         _count(measured, "liveness", "with sockets"): measured.figure("liveness", "share_percent"),
+        "50,000, calculated from those": measured.figure("liveness", "share_of_all_wanted_percent"),
         _count(measured, "in-process", "in process"): measured.figure("in-process", "liveness_share_percent"),
     }
     yield _judged("liveness of all of them, as set by default", "below 2 % of a core", shares, most=2, unit=" %")

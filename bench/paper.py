@@ -129,7 +129,8 @@ def _machine(around: Mapping[str, object]) -> str:
     peers = around["peers"]
     assert isinstance(peers, dict)
     beside = "; ".join(f"{name} {release}" for name, release in peers.items())
-    return f"Measured on {str(around['date'])[:10]}, commit {around['commit']}: {around['machine']}. Beside it: {beside or 'nobody'}."
+    where = f"Measured on {str(around['date'])[:10]}, commit {around['commit']}: {around['machine']}."
+    return f"{where} Beside it: {beside or 'nobody'}."
 
 
 # -- tables

@@ -55,7 +55,7 @@ class Peer:
     version: str
     run: Callable[[], AbstractContextManager[Server]]
     request: Callable[[str], bytes]
-    hello: Callable[[str], bytes]
+    hello: Callable[[str, int], bytes]
     subscription: Callable[[str], bytes] = _nothing
     #: the same protocol: signed subscriptions and client events too
     is_pusher: bool = False
@@ -63,8 +63,9 @@ class Peer:
     def scripts(self, count: int, channels: int) -> list[bytes]:
         """Return what so many clients send, two pieces each, as `traffic.subscribers`."""
         names = [traffic.channel(number) for number in range(channels)]
-        pairs = [(self.hello(name), self.subscription(name)) for name in names]
-        return [piece for number in range(count) for piece in pairs[number % channels]]
+        last = [(name, self.subscription(name)) for name in names]
+        wanted = ((number, *last[number % channels]) for number in range(count))
+        return [piece for number, name, subscription in wanted for piece in (self.hello(name, number), subscription)]
 
     def requests(self, channels: int) -> list[bytes]:
         """Return a publish for each channel."""
@@ -127,7 +128,11 @@ def _on_node(package: str, script: str) -> Peer | str:
     if node is None or (release := _release(package, node)) is None:
         return _INSTALL
     run = _told(package, [node, str(HERE / script)], NODE_FOLDER)
-    return Peer(package, release, run, request=_request, hello=lambda channel: traffic.hello(f"/{channel}"))
+    return Peer(package, release, run, request=_request, hello=_hello)
+
+
+def _hello(channel: str, number: int) -> bytes:
+    return traffic.hello(f"/{channel}", number)
 
 
 def _request(channel: str) -> bytes:
@@ -143,7 +148,7 @@ def _socket_io() -> Peer | str:
         release,
         _told("Socket.IO", [node, str(HERE / "socket_io.js")], NODE_FOLDER),
         request=_request,
-        hello=lambda channel: traffic.hello(f"/socket.io/?EIO=4&transport=websocket&room={channel}"),
+        hello=lambda channel, number: traffic.hello(f"/socket.io/?EIO=4&transport=websocket&room={channel}", number),
         # "connect", answered by as much; the room is in the query already (Socket.IO protocol: 4 message, 0 connect)
         subscription=lambda channel: traffic.client_frame(b"40"),
     )
@@ -158,7 +163,7 @@ def _soketi() -> Peer | str:
         release,
         lambda: _run_soketi(node),
         request=traffic.publish,
-        hello=lambda channel: traffic.hello(),
+        hello=lambda channel, number: traffic.hello(number=number),
         subscription=traffic.subscription,
         is_pusher=True,
     )
@@ -195,7 +200,7 @@ def _run_soketi(node: str) -> Iterator[Server]:
 
 def _websockets() -> Peer:
     run = _told("websockets", [sys.executable, "-m", "bench.peer.broadcast"], ROOT)
-    return Peer("websockets", version("websockets"), run, request=_request, hello=lambda channel: traffic.hello(f"/{channel}"))
+    return Peer("websockets", version("websockets"), run, request=_request, hello=_hello)
 
 
 def _nchan() -> Peer | str:
@@ -203,7 +208,7 @@ def _nchan() -> Peer | str:
     if nginx is None or not _NCHAN.exists():
         return "not installed: apt-get install libnginx-mod-nchan"
     release = re.sub(r".*/", "nginx ", _said([nginx, "-v"]))
-    hello = lambda channel: traffic.hello(f"/sub?id={channel}")  # noqa: E731
+    hello = lambda channel, number: traffic.hello(f"/sub?id={channel}", number)  # noqa: E731
     return Peer("nchan", release, lambda: _run_nchan(nginx), request=_nchan_request, hello=hello)
 
 
