@@ -40,7 +40,7 @@ WAYS = {
 async def test_by_every_way_of_leaving_the_last_connection_takes_the_user_along_and_the_first_does_not(
     start_gateway: StartGateway, connect: Connect, receiver: Receiver, ways: list[str]
 ) -> None:
-    liveness = {"activity_timeout": "1s", "pong_timeout": "1s"} if "silence" in ways else {}
+    liveness = {"activity_timeout": "1s", "pong_timeout": "2s"} if "silence" in ways else {}
     gateway = await start_gateway(app(webhooks=[receiver.endpoint(format="batch")]), server=liveness)
     for way in ways:
         rooms = [f"presence-{way}-{number}" for number in range(50)]

@@ -143,7 +143,7 @@ async def test_ping_and_pong(gateway: GatewayProcess, pysher_of: Callable[..., T
 async def test_it_stays_however_long_it_is_idle(
     start_gateway: StartGateway, pysher_of: Callable[..., Threaded], receiver: Receiver
 ) -> None:
-    gateway = await start_gateway(app(webhooks=[receiver.endpoint()]), server={"activity_timeout": "1s", "pong_timeout": "1s"})
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint()]), server={"activity_timeout": "1s", "pong_timeout": "2s"})
     client = pysher_of(gateway)
     await client.expect("pusher:connection_established")
     # Until somebody who came after it and does not answer was found out: more than it would have been given.

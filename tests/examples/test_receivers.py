@@ -180,10 +180,16 @@ def test_the_format_pusher_needs_both_signatures(receiver: ReceiverProcess, spoi
 
 
 def test_a_gap_is_told_once_and_what_came_late_is_none(receiver: ReceiverProcess) -> None:
-    name, late = f"gap-{next(_names)}", f"late-{next(_names)}"
-    for endpoint, numbers in ((late, (40, 42, 41, 44, 43, 0)), (name, (5, 6, 9, 10, 12))):
-        for number in numbers:
-            assert post(receiver, one(envelope(number, endpoint)).sign()) == [204]
+    name = f"gap-{next(_names)}"
+    # Late is what comes within a second. A machine on which that takes longer is given further tries.
+    for late in (f"late-{next(_names)}" for _ in range(20)):
+        began_at = time.monotonic()
+        for number in (40, 42, 41, 44, 43, 0):
+            assert post(receiver, one(envelope(number, late)).sign()) == [204]
+        if time.monotonic() - began_at < 0.9:
+            break
+    for number in (5, 6, 9, 10, 12):
+        assert post(receiver, one(envelope(number, name)).sign()) == [204]
     receiver.wait_for(f"gap 1001/{name}@gw-1 7 to 8: ask the feed")
     receiver.wait_for(f"gap 1001/{name}@gw-1 11 to 11: ask the feed")
     # What was given up and is replayed changes nothing any more, nor does a repeat; the next gap is told.
