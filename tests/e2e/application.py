@@ -13,6 +13,7 @@ from aiohttp import web
 
 from tests.e2e.gateway_process import APP_ID, KEY, SECRET
 from tests.e2e.node_script import HERE, MODULES
+from tests.patience import LONG_S
 
 #: what takes the place of a module of the same name when a script of this folder runs in a browser
 BROWSER = HERE / "browser"
@@ -76,7 +77,7 @@ class Application:
     def use(self, port: int, *, app_id: str = APP_ID, key: str = KEY, secret: str = SECRET, master_key: str = "") -> None:
         """Sign for this app, and publish to the gateway at this port."""
         encryption = {"encryption_master_key_base64": master_key} if master_key else {}
-        self._sdk = pusher.Pusher(app_id, key, secret, ssl=False, host="127.0.0.1", port=port, **encryption)
+        self._sdk = pusher.Pusher(app_id, key, secret, ssl=False, host="127.0.0.1", port=port, timeout=LONG_S, **encryption)
 
     def signs_with(self, sign: Callable[[dict[str, str]], str]) -> None:
         """Have this answer who asks to subscribe: it is given the form, and returns JSON."""

@@ -40,7 +40,7 @@ def _install(wanted: str) -> None:
         raise RuntimeError(f"{npm} is missing: install the project with its extra, pip install -e '.[test]'")
     environment = {**os.environ, "PATH": f"{node_home()}{os.pathsep}{os.environ.get('PATH', '')}"}
     command = [str(npm), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"npm could not install the stock clients into {MODULES}:\n{done.stderr or done.stdout}")
     stamp.write_text(wanted)

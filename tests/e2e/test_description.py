@@ -11,6 +11,7 @@ from tests import contract
 from tests.e2e.client import Backend
 from tests.e2e.conftest import Connect
 from tests.e2e.gateway_process import APP_ID, KEY, SECRET, GatewayProcess, to_toml
+from tests.patience import LONG_S
 
 #: Not among them: whether all that fits a schema is accepted (a schema cannot say that an event must exist), and whether all
 #: that does not is refused (a request without a signature is signed on its way, and then it fits).
@@ -38,7 +39,7 @@ async def explore(folder: Path, document: str, names: dict[str, str], signer: di
         "--max-examples=5",
         "--generation-deterministic",
         "--continue-on-failure",
-        "--request-timeout=10",
+        f"--request-timeout={LONG_S:g}",
         "--no-color",
         *options,
         cwd=folder,
@@ -47,7 +48,7 @@ async def explore(folder: Path, document: str, names: dict[str, str], signer: di
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        async with asyncio.timeout(240):
+        async with asyncio.timeout(600):
             output, _ = await process.communicate()
     finally:
         if process.returncode is None:

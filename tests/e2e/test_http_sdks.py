@@ -15,10 +15,11 @@ from tests.e2e.client import Backend
 from tests.e2e.conftest import Connect, RunNode
 from tests.e2e.gateway_process import APP_ID, KEY, SECRET, GatewayProcess
 from tests.e2e.node_script import NodeScript
+from tests.patience import LONG_S
 
 
 def python_sdk(gateway: GatewayProcess, secret: str = SECRET) -> pusher.Pusher:
-    return pusher.Pusher(APP_ID, KEY, secret, ssl=False, host="127.0.0.1", port=gateway.port)
+    return pusher.Pusher(APP_ID, KEY, secret, ssl=False, host="127.0.0.1", port=gateway.port, timeout=LONG_S)
 
 
 async def call(function: Callable[..., Any], *arguments: object, **named: object) -> Any:

@@ -11,6 +11,7 @@ from tests.e2e.client import Backend
 from tests.e2e.command import Command
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import APP_ID, KEY, SECRET, GatewayProcess, app
+from tests.patience import LONG_S
 
 
 async def test_it_prints_what_arrives_on_channels_of_every_kind_and_ends_with_ctrl_c(
@@ -48,7 +49,14 @@ async def test_it_opens_what_was_encrypted_with_its_key(gateway: GatewayProcess)
         await tail.line("following")
         for key, text in zip(reversed(keys), ("other", "secret"), strict=True):
             sdk = pusher.Pusher(
-                APP_ID, KEY, SECRET, host="127.0.0.1", port=gateway.port, ssl=False, encryption_master_key_base64=key
+                APP_ID,
+                KEY,
+                SECRET,
+                host="127.0.0.1",
+                port=gateway.port,
+                ssl=False,
+                timeout=LONG_S,
+                encryption_master_key_base64=key,
             )
             sdk.trigger("private-encrypted-chat", "said", text)
         assert (await tail.line("secret")).endswith("said  secret")

@@ -13,6 +13,7 @@ from tests.e2e.conftest import Connect, RunNode, StartGateway
 from tests.e2e.gateway_process import APP_ID, KEY, SECRET, GatewayProcess, app
 from tests.e2e.node_script import NodeScript
 from tests.e2e.receiver import Receiver
+from tests.patience import LONG_S
 
 TERMINATE_ADA = "/users/ada/terminate_connections"
 
@@ -57,7 +58,7 @@ async def test_a_user_is_sent_events_on_each_of_his_connections(
 async def test_the_python_sdk_sends_to_users_too(gateway: GatewayProcess, run_node: RunNode) -> None:
     script = await start(run_node, gateway)
     await signed_in(script, gateway, "a")
-    sdk = pusher.Pusher(APP_ID, KEY, SECRET, ssl=False, host="127.0.0.1", port=gateway.port)
+    sdk = pusher.Pusher(APP_ID, KEY, SECRET, ssl=False, host="127.0.0.1", port=gateway.port, timeout=LONG_S)
     await asyncio.to_thread(sdk.send_to_user, "user-a", "note", {"hi": 1})
     assert (await script.expect("user", who="a", event="note"))["data"] == {"hi": 1}
     # they are of no channel that could be asked for
@@ -110,7 +111,7 @@ async def terminate(by: str, script: NodeScript, gateway: GatewayProcess, user: 
     if by == "node":
         assert await script.ask("terminate", user=user) == 200
     else:
-        sdk = pusher.Pusher(APP_ID, KEY, SECRET, ssl=False, host="127.0.0.1", port=gateway.port)
+        sdk = pusher.Pusher(APP_ID, KEY, SECRET, ssl=False, host="127.0.0.1", port=gateway.port, timeout=LONG_S)
         assert await asyncio.to_thread(sdk.terminate_user_connections, user) == {}
 
 

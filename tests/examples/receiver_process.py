@@ -67,8 +67,8 @@ def built(file: str) -> str:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     program = str(Path(folder) / "receiver")
     environment = {"HOME": folder, **os.environ}  # for its cache
-    subprocess.run(["go", "vet", file], env=environment, check=True, timeout=180)
-    subprocess.run(["go", "build", "-o", program, file], env=environment, check=True, timeout=180)
+    subprocess.run(["go", "vet", file], env=environment, check=True, timeout=600)
+    subprocess.run(["go", "build", "-o", program, file], env=environment, check=True, timeout=600)
     return program
 
 
