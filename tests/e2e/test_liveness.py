@@ -17,7 +17,7 @@ from tests.e2e.silent import answer_events, hear_out
 async def test_who_answers_stays_and_who_does_not_goes(
     start_gateway: StartGateway, connect: Connect, run_node: RunNode, receiver: Receiver
 ) -> None:
-    gateway = await start_gateway(app(webhooks=[receiver.endpoint()]), server={"activity_timeout": "1s", "pong_timeout": "2s"})
+    gateway = await start_gateway(app(webhooks=[receiver.endpoint()]), server={"activity_timeout": "2s", "pong_timeout": "2s"})
     # This one never says anything of its own accord, but its library answers pings of the protocol.
     quiet = await connect(gateway)
     # This one hears so much that it never thinks of asking.
