@@ -33,7 +33,7 @@ class Question:
     quick: Sequence[str]
 
 
-_ROUNDS = "--rounds 3 --seconds 0.6".split()
+_ROUNDS = "--rounds 3 --seconds 0.5".split()
 _QUICK = "--rounds 1 --seconds 0.2".split()
 #: what becomes of these is compared with other servers
 _BESIDE = ["--peers", *_ROUNDS]
@@ -64,8 +64,8 @@ QUESTIONS = (
     Question("connect", connect.main, _BESIDE, ["--peers", "--at-once", "8", "--channels", "5", *_QUICK]),
     Question("storm", storm.main, [], "--at-once 50 --seconds 0.5".split()),
     Question("memory", memory.main, ["--peers"], ["--connections", "2000", "--channels", "20"]),
-    Question("churn", churn.main, ["--seconds", "40"], ["--seconds", "5"]),
-    Question("liveness", liveness.main, ["--seconds", "30"], ["--connections", "1000", "--seconds", "12"]),
+    Question("churn", churn.main, ["--seconds", "20"], ["--seconds", "5"]),
+    Question("liveness", liveness.main, ["--seconds", "20"], ["--connections", "1000", "--seconds", "12"]),
     Question("in-process", inside.main, [], ["--connections", "3000"]),
     Question(
         "webhook",
@@ -77,10 +77,10 @@ QUESTIONS = (
     Question(
         "stall",
         webhook.main,
-        "--stall --outboxes disk --formats batch --seconds 5".split(),
+        "--stall --outboxes disk --formats batch --seconds 4".split(),
         "--stall --outboxes disk --formats batch --seconds 0.5".split(),
     ),
-    Question("neighbour", neighbour.main, ["--rounds", "3"], "--rate 200 --rounds 1 --samples 20".split()),
+    Question("neighbour", neighbour.main, ["--rounds", "2"], "--rate 200 --rounds 1 --samples 20".split()),
     Question("backlog", backlog.main, ["--events", "1000000"], ["--events", "20000"]),
     *(_growth(name) for name in ("fanout", "publish", "connect", "webhook")),
 )

@@ -46,6 +46,9 @@ from bench.receiver import Receiver
 from bench.report import Result, answer, beside, collected, compare, saturated, summarize
 from bench.server import Server, floor, gateway
 
+#: reasons to refuse an answer that there may well be on a machine that is busy with tests
+BUSY = ("the load was the limit", "the pinger itself was late")
+
 SHORT = ["--rounds", "1", "--seconds", "0.2"]
 ROUND = Round(10, 10, 0, 1.0, 0.5, 100, 200, 300, 0.9)
 RESULT = Result(per_s=10.0, cpu_us=5.0, p50_us=1.0, p99_us=2.0, server_share=0.95, load_share=0.5, done=10)
@@ -71,7 +74,7 @@ def test_a_benchmark_answers_in_one_line_with_a_ratio_and_the_machine(
 ) -> None:
     code = main(arguments)
     said = capfd.readouterr()
-    if "the load was the limit" in said.err:  # as it may well be on a machine that is busy with tests
+    if any(reason in said.err for reason in BUSY):
         assert code == 1
         return
     assert code == 0, said.err
