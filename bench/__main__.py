@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 import traceback
@@ -80,5 +81,14 @@ def _in_order(told: dict[str, Told]) -> list[Told]:
     return sorted(told.values(), key=lambda each: places.get(each.name, len(places)))
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    # Told to end, it ends the servers that it has started, as when it is interrupted.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted; go on with --resume")

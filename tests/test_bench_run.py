@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from bench.curve import Point
 from bench.question import QUESTIONS, Question
 from bench.record import Told
 from bench.report import Answer, Growth, Result, answer, collected
+from bench.server import ROOT
 
 RESULT = Result(per_s=10.0, cpu_us=5.0, p50_us=1.0, p99_us=2.0, server_share=0.95, load_share=0.5, done=10)
 GROWTH = Growth("subscribers", "delivery", [(10, 5.0, 4.0), (100, 6.0, 4.5)])
@@ -102,6 +105,21 @@ def test_a_run_is_gone_on_with_where_it_has_no_answer(
     assert after["date"] == before["date"]
     # What is named is asked again.
     assert run.main(["--resume", "--only", "second", "--out", str(tmp_path)]) == 1
+
+
+def test_a_run_that_is_told_to_end_leaves_no_server_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "--only", "churn", "--out", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(line.startswith("[1/1]") for line in process.stderr)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        # The gateway is up when its load comes.
+        while len(started := children.read_text().split()) < 2:
+            pass
+        process.terminate()
+        assert "interrupted" in process.stderr.read()
+    assert process.returncode == 1
+    assert not Path("/proc", started[0]).exists()
 
 
 @pytest.mark.parametrize("wrong", [["--into", "x", "--quick"], ["--resume"]])
