@@ -10,6 +10,7 @@ import pytest
 from gateway import patience
 from gateway.admin.reply import Connection
 from tests.device.admin_kit import serve
+from tests.patience import LONG_S
 
 DESCRIPTION = b"GET /v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LAST = DESCRIPTION.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
@@ -38,7 +39,7 @@ async def test_who_stops_reading_is_cut(asked: bytes, monkeypatch: pytest.Monkey
             await loop.sock_connect(silent, ("127.0.0.1", served.port))
             sending = asyncio.create_task(loop.sock_sendall(silent, asked))
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(LONG_S):
                     await lost.wait()
             finally:
                 sending.cancel()
