@@ -84,7 +84,7 @@ async def test_each_event_says_what_became_of_its_webhooks() -> None:
 
 
 async def test_it_can_begin_at_a_time_and_a_clock_that_was_set_back_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_NEAR", 1)
+    monkeypatch.setattr(module, "NEAR", 1)
     kit = DeskKit(endpoint())
     ids = []
     for _ in range(20):
@@ -97,7 +97,7 @@ async def test_it_can_begin_at_a_time_and_a_clock_that_was_set_back_hides_nothin
 
 
 async def test_the_cursor_before_a_time_is_found_by_halving(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_NEAR", 1)
+    monkeypatch.setattr(module, "NEAR", 1)
     kit = DeskKit(endpoint())
     events = await kit.happen(40)
     newest = kit.outbox.latest(APP)
