@@ -64,7 +64,6 @@ Main = Callable[[Sequence[str]], int]
         (publish.main, ["--channels", "10", "--connections", "4", *SHORT], "signed publishes"),
         (connect.main, ["--at-once", "8", "--channels", "5", *SHORT], "connect, subscribe and close"),
         (client_event.main, ["--receivers", "4", "--window", "2", *SHORT], "client events to 4 receivers, 2 in flight"),
-        (storm.main, ["--at-once", "50", "--seconds", "0.5"], "50 clients that connect at once"),
         (memory.main, ["--connections", "1000", "--channels", "20"], "1000 idle connections"),
         (backlog.main, ["--events", "20000"], "a backlog of 20,000 events"),
     ],
@@ -81,6 +80,19 @@ def test_a_benchmark_answers_in_one_line_with_a_ratio_and_the_machine(
     (line,) = said.out.splitlines()
     assert line.startswith(begin)
     assert " x the floor's " in line
+    assert line.partition(" | ")[2].rpartition(",")[0] == describe().rpartition(",")[0]
+
+
+def test_the_wait_of_a_ping_beside_a_storm_is_told_beside_the_floor(capfd: pytest.CaptureFixture[str]) -> None:
+    code = storm.main(["--at-once", "50", "--seconds", "0.5"])
+    said = capfd.readouterr()
+    if any(reason in said.err for reason in BUSY):
+        assert code == 1
+        return
+    assert code == 0, said.err
+    (line,) = said.out.splitlines()
+    assert line.startswith("a ping beside 50 clients that connect at once, ")
+    assert "; the floor, " in line
     assert line.partition(" | ")[2].rpartition(",")[0] == describe().rpartition(",")[0]
 
 
