@@ -195,7 +195,7 @@ async def test_order_of_a_subject_survives_failures_and_delays(
     start_gateway: StartGateway, connect: Connect, receiver: Receiver, format_: str, concurrency: int
 ) -> None:
     endpoint = receiver.endpoint(
-        format=format_, concurrency=concurrency, timeout="300ms", retry={"initial": "10ms", "max_delay": "40ms"}
+        format=format_, concurrency=concurrency, timeout="800ms", retry={"initial": "10ms", "max_delay": "40ms"}
     )
     gateway = await start_gateway(app(webhooks=[endpoint]))
     chance = random.Random(7)
