@@ -203,7 +203,7 @@ class Outbox(Protocol):
         """Do the same with a delivered request, which may be written a moment after the return: `claim` goes by it at once.
 
         After a crash, the last few of a lane may be due again. Raises OSError, and has done nothing, where that moment has
-        become too long. What the reading side tells may lag behind likewise; `backlog` does not.
+        become too long.
         """
         ...
 

@@ -85,6 +85,7 @@ class SqliteLedger:
             traces = (_trace(connection, event_id, key) for key in orjson.loads(row[5]))
             return [trace for trace in traces if trace is not None]
 
+        await self._catch_up()
         return await self._ask(lambda connection: in_one_moment(connection, read))
 
     async def past(self, app_id: str, endpoint: str, event_ids: Sequence[str]) -> Mapping[str, Past]:
@@ -94,6 +95,7 @@ class SqliteLedger:
             (rows,) = connection.execute(QUERY["past"], (app_id, endpoint, packed(event_ids))).fetchone()
             return past_from(orjson.loads(rows))
 
+        await self._catch_up()
         return await self._ask(read)
 
     async def attempts(self, endpoint: str, *, before: int | None = None, limit: int = 100) -> Sequence[Attempt]:
@@ -104,6 +106,7 @@ class SqliteLedger:
             (rows,) = connection.execute(QUERY["attempts"], parameters).fetchone()
             return [Attempt(no, settlement_from(endpoint, lane, told)) for no, lane, told in orjson.loads(rows)]
 
+        await self._catch_up()
         return await self._ask(read)
 
     async def dead(self, endpoint: str, *, after: int = 0, limit: int = 100) -> Sequence[tuple[int, DeadLetter]]:
@@ -128,6 +131,10 @@ class SqliteLedger:
         return await self._desk.ask(question)
 
     def _demand_open(self) -> None:
+        raise NotImplementedError
+
+    async def _catch_up(self) -> None:
+        """Have written what was delivered: whoever has just received something asks what became of it."""
         raise NotImplementedError
 
 

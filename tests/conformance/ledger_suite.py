@@ -181,6 +181,17 @@ class LedgerSuite:
         assert (await store.trace("1001", "evt_000005"))[0] == Trace(ENDPOINT, 1, 5, "due", ())
         assert list(await store.trace("1002", "evt_000002")) == []
 
+    async def test_whoever_asks_what_became_of_an_event_is_told_at_once(self, store: Store) -> None:
+        await store.append(Commit((event(1), event(2), event(3)), (due(1), due(2), due(3))))
+        delivered = [settled(await claimed(store, 0, 1), State.DELIVERED)]
+        await store.settle_soon(delivered[0])
+        assert [told.state for told in await store.trace("1001", event(1).id)] == ["delivered"]
+        delivered.append(settled(await claimed(store, 0, 1), State.DELIVERED))
+        await store.settle_soon(delivered[1])
+        assert [told.settlement for told in await store.attempts(ENDPOINT)] == delivered[::-1]
+        await store.settle_soon(settled(await claimed(store, 0, 1), State.DELIVERED))
+        assert await store.past("1001", ENDPOINT, [event(3).id]) == {event(3).id: Past(False, 3)}
+
     async def test_the_past_of_events_is_what_their_traces_tell(self, store: Store) -> None:
         await store.append(Commit((*map(event, range(1, 6)), event(6, "1002")), tuple(due(n, n % 2) for n in (1, 2, 3, 4))))
         await store.settle(settled(await claimed(store, 1, 1), State.DEAD))

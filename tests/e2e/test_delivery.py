@@ -201,7 +201,8 @@ async def test_order_of_a_subject_survives_failures_and_delays(
     chance = random.Random(7)
 
     def rule(hook: Hook) -> Answer:
-        roll = chance.random()
+        # Where all of it goes into a few batches chance might let each of them pass.
+        roll = chance.random() if len(receiver.hooks) > 1 else 0.0
         bad = Answer(500) if roll < 0.12 else Answer(resets=True) if roll < 0.18 else Answer(hangs=True)
         return bad if roll < 0.2 else Answer(delay_s=chance.random() * 0.02)
 
