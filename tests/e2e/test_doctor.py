@@ -29,10 +29,12 @@ async def test_a_gateway_with_tls_and_its_endpoints(start_gateway: StartGateway,
     apps = app(webhooks=[receiver.endpoint("good")])
     server = {"tls": {"cert": str(cert), "key": str(key)}}
     gateway = await start_gateway(apps, server=server, outbox={"mode": "disk", "max_size": "1MB"})
-    where = ("--admin-url", gateway.admin, "--url", f"wss://localhost:{gateway.port}")
+    # By number: where the hosts file has no IPv6 for it, even localhost is asked of a name server, which may take its time.
+    where = ("--admin-url", gateway.admin, "--url", f"wss://127.0.0.1:{gateway.port}")
 
     code, checks = await doctor(gateway.config, *where, SSL_CERT_FILE=str(cert))
-    assert code == 0, checks
+    assert [one for one in checks.values() if one["state"] != "ok" and one["check"] != "open files"] == []
+    assert code == 0
     assert {name: one["state"] for name, one in checks.items() if name != "open files"} == {
         "file": "ok",
         "gateway": "ok",
