@@ -85,7 +85,7 @@ async def test_a_gateway_that_does_not_run(start_gateway: StartGateway) -> None:
 async def silence(gateway: GatewayProcess, folder: Path, cut_after: str, *idle: str) -> tuple[int, dict[str, str]]:
     proxy = await Proxy.start("nginx", folder, gateway.port, {"proxy_read_timeout 180s;": f"proxy_read_timeout {cut_after};"})
     try:
-        where = ("--admin-url", gateway.admin, "--url", f"wss://localhost:{proxy.port}")
+        where = ("--admin-url", gateway.admin, "--url", f"wss://127.0.0.1:{proxy.port}")
         code, checks = await doctor(gateway.config, *where, "--idle", *idle, SSL_CERT_FILE=str(folder / "both.pem"))
     finally:
         await proxy.stop()
