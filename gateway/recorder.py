@@ -82,6 +82,8 @@ class Recorder:
         self._task: asyncio.Task[None] | None = None
         #: the outbox refuses to be written, or has not answered for too long
         self.is_failing = False
+        #: what it said when it refused last, until it can be written again
+        self._refusal: OSError | None = None
         #: by endpoint: deliveries that were lost before they were delivered
         self.dropped_deliveries: Counter[str] = Counter()
 
@@ -128,6 +130,23 @@ class Recorder:
                 self._timer = loop.call_later(self._patience_s, self._expire)
         return future
 
+    async def written(self) -> None:
+        """Return when everything recorded so far is durable, for who must wait however long it takes.
+
+        Raises OSError as soon as a write fails, or where for `patience_s` nothing at all was written; the records are kept and
+        written later all the same.
+        """
+        last = self._recorded
+        while self._written < last:
+            if self._refusal is not None:
+                raise self._refusal
+            self._progress.clear()
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    await self._progress.wait()
+            except TimeoutError:
+                raise OSError(f"the outbox does not answer for {self._patience_s:g} s now") from None
+
     @property
     def queued(self) -> int:
         """How many records are not yet written."""
@@ -170,6 +189,8 @@ class Recorder:
                 taken += piece
                 if self._queue:
                     await asyncio.sleep(0)
+            if self._queue and not _may_part(taken[-1], self._queue[0]):
+                taken.append(self._queue.popleft())
             await self._write(Commit(tuple(taken), tuple(deliveries)))
             self._written += len(taken)
             self._progress.set()
@@ -211,6 +232,8 @@ class Recorder:
                 break
             except OSError as error:
                 self.is_failing = True
+                self._refusal = error
+                self._progress.set()
                 if failures == 0:
                     self._telemetry.note(
                         logging.ERROR, "the outbox cannot be written; new work is refused until it can", error=error
@@ -224,6 +247,7 @@ class Recorder:
         if self.is_failing:
             self._telemetry.note(logging.WARNING, "the outbox can be written again", attempts=failures + 1)
         self.is_failing = False
+        self._refusal = None
         self._tell(self._wake, {(delivery.endpoint, delivery.lane) for delivery in commit.deliveries})
 
     @staticmethod
@@ -237,13 +261,16 @@ class Recorder:
     async def _write_apart(self, commit: Commit) -> None:
         """One of the records is at fault, not the disk: find it by halving, leave it out and say so."""
         records = commit.records
-        if len(records) == 1:
+        middle = len(records) // 2
+        if middle and not _may_part(records[middle - 1], records[middle]):
+            middle += 1
+        if middle in (0, len(records)):
             logging.getLogger("rawpush.gateway").exception("a record cannot be written and is left out: %r", _name(records[0]))
             # The outbox did answer. Whoever waits must not take this record for durable, so he is told to try again.
             self.is_failing = False
+            self._refusal = None
             self._fail_waiting()
             return
-        middle = len(records) // 2
         for half in (records[:middle], records[middle:]):
             ids = {record.id for record in half if isinstance(record, LifecycleEvent)}
             await self._write(Commit(half, tuple(delivery for delivery in commit.deliveries if delivery.event_id in ids)))
@@ -271,6 +298,15 @@ class Recorder:
             _, _, future = self._waiting.popleft()
             if not future.done():
                 future.set_exception(RequestError(503, _TRY_LATER))
+
+
+def _may_part(record: Record, following: Record) -> bool:
+    """Tell whether a transaction may end between the two: an event and the span it begins or ends are in the ledger together.
+
+    Were they not, a crash in between would leave a connection that was told of as open and will never be told of as closed, or
+    one that is told of as closed twice.
+    """
+    return not isinstance(record, LifecycleEvent) or isinstance(following, LifecycleEvent)
 
 
 def _name(record: Record) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.error import RequestError
 from gateway.core.ident import Ids
-from gateway.core.lifecycle import LifecycleEvent, Record
+from gateway.core.lifecycle import LifecycleEvent, Record, Span, SpanClosed, SpanOpened
 from gateway.core.webhook import Endpoint, Router
 from gateway.ports import Commit
 from gateway.recorder import Recorder
@@ -102,6 +102,38 @@ async def test_what_is_recorded_is_written_in_order_and_then_the_lanes_are_woken
     assert len(bench.outbox.commits) < 10, "one transaction takes many"
 
 
+def opened(number: int) -> Sequence[Record]:
+    return [event(number), SpanOpened(Span("1001", "connection", f"{number}.1", f"spn_{number}", 0))]
+
+
+async def test_an_event_and_what_it_opens_are_one_transaction_wherever_the_queue_is_cut(bench: Bench) -> None:
+    bench.recorder.record([event(0)])
+    for number in range(1, 5000):
+        bench.recorder.record(opened(number))
+    await bench.recorder.written()
+    assert len(bench.outbox.commits) > 1
+    assert {type(commit.records[0]) for commit in bench.outbox.commits} == {LifecycleEvent}, "its event is in another one"
+    assert bench.written() == [f"evt_{number:06d}" for number in range(5000)]
+
+
+async def test_a_mass_of_spans_without_events_is_not_one_transaction(bench: Bench) -> None:
+    bench.recorder.record([event(0), *(SpanClosed("1001", "connection", f"{number}.1") for number in range(5000))])
+    await bench.recorder.written()
+    assert max(len(commit.records) for commit in bench.outbox.commits) < 3000
+
+
+@pytest.mark.parametrize("at_fault", range(1, 9))
+async def test_an_event_that_cannot_be_written_takes_along_what_it_opens_and_nothing_else(bench: Bench, at_fault: int) -> None:
+    bench.outbox.unwritable = f"evt_{at_fault:06d}"
+    for number in range(1, 9):
+        bench.recorder.record(opened(number))
+    await bench.recorder.written()
+    kept = [number for number in range(1, 9) if number != at_fault]
+    records = [record for commit in bench.outbox.commits for record in commit.records]
+    assert records == [record for number in kept for record in opened(number)]
+    assert {type(commit.records[0]) for commit in bench.outbox.commits} == {LifecycleEvent}
+
+
 async def test_a_listener_that_fails_does_not_end_the_writing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> None:
         raise RuntimeError("a listener's mistake")
@@ -188,6 +220,36 @@ async def test_who_waits_for_a_write_that_hangs_is_told_and_new_work_is_refused_
     assert await bench.recorder.stop(5) == 0
     assert bench.written() == ["evt_000001"]
     assert not bench.recorder.is_failing
+
+
+async def test_whoever_waits_however_long_it_takes_is_told_only_that_nothing_goes_on() -> None:
+    bench = Bench(patience_s=0.5)
+    await bench.recorder.start()
+    slow, turns = bench.outbox.append, 0
+
+    async def append(commit: Commit) -> None:
+        nonlocal turns
+        turns += 1
+        await asyncio.sleep(0.12)
+        await slow(commit)
+
+    bench.outbox.append = append  # type: ignore[method-assign]
+    bench.recorder.record([event(number) for number in range(12_000)])
+    await bench.recorder.written()
+    assert turns * 0.12 > 0.5, "it took longer than the patience"
+    assert bench.recorder.queued == 0
+    bench.outbox.gate.clear()
+    bench.recorder.record([event(12_000)])
+    with pytest.raises(OSError, match="does not answer"):
+        await bench.recorder.written()
+    bench.outbox.gate.set()
+    await bench.recorder.written()
+    bench.outbox.broken = True
+    bench.recorder.record([event(12_001)])
+    with pytest.raises(OSError, match="no space left"):
+        await bench.recorder.written()
+    bench.outbox.broken = False
+    assert await bench.recorder.stop(5) == 0
 
 
 async def test_a_record_that_cannot_be_written_is_left_out_alone(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
