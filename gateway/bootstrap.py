@@ -164,9 +164,9 @@ class Gateway:
         self.node.recover(recovery.spans, server.recovery_linger_s)
         if recovery.spans:
             try:
-                await self._recorder.committed()
-            except RequestError as error:
-                raise OSError("the books of the former life cannot be closed: the outbox cannot be written") from error
+                await self._recorder.written()
+            except OSError as error:
+                raise OSError(f"the books of the former life cannot be closed: {error}") from error
             self.telemetry.note(logging.WARNING, "closed the books of a former life", spans=len(recovery.spans))
         self._ticking = asyncio.create_task(self._tick(self.node), name="tick")
         if strays := {key for key, _ in recovery.lanes} - {endpoint.key for endpoint in endpoints}:
@@ -209,7 +209,7 @@ class Gateway:
 
         An app that is gone sends its connections home; an endpoint that is gone leaves its backlog as dead letters.
         The certificate is read again, also from other files. Whatever else differs takes effect at the next start, and the
-        log says so. Raises RequestError or OSError where the outbox cannot be written; it can be repeated then, with the same
+        log says so. Raises OSError where the outbox cannot be written; it can be repeated then, with the same
         configuration or another one.
         """
         async with self._reloading:
@@ -217,11 +217,11 @@ class Gateway:
                 return
             old = self.config
             # Whatever cannot be written now could not be told to those who leave either.
-            await self._recorder.committed()
+            await self._recorder.written()
             staying = {entry.app.id for entry in config.apps}
             await self.node.dismiss(entry.app.id for entry in old.apps if entry.app.id not in staying)
             # What has happened so far is due to the endpoints as they were.
-            await self._recorder.committed()
+            await self._recorder.written()
             endpoints = _endpoints(config)
             gone = {endpoint.key for endpoint in _endpoints(old)} - {endpoint.key for endpoint in endpoints}
             if gone:
@@ -230,7 +230,7 @@ class Gateway:
             self.node.adopt(entry.app for entry in config.apps)
             self._pool.configure(endpoints)
             # What happened during the farewell was still due to the endpoints that are gone; nothing after this is.
-            await self._recorder.committed()
+            await self._recorder.written()
             await self._abandon(gone)
             # Last, since nothing can fail after it.
             is_renewed = self._entrance.renew(config.server.tls)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,11 @@ from gateway.config import Admin, AppEntry, Config, Log, Server, Tls
 from gateway.core.app import App
 from gateway.core.endpoint import Endpoint
 from gateway.core.error import RequestError
+from gateway.core.lifecycle import Span, SpanOpened
 from gateway.core.publication import Publication
+from gateway.outbox.sqlite import SqliteOutbox
+from gateway.ports import Commit
+from gateway.recorder import Recorder
 from tests.certificate import anybody, serial_of, write_pair
 
 STAYS, GOES = App("1", "key-1", "s"), App("2", "key-2", "s")
@@ -100,6 +105,31 @@ async def dead(gateway: Gateway, key: str) -> list[str]:
     return [letter.settlement.reason for letter in await gateway._outbox.dead_letters(key)]
 
 
+async def test_books_that_take_longer_to_close_than_a_write_may_take_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configuration(tmp_path, entry(STAYS, "kept"))
+    async with running(config) as gateway:
+        lost = [SpanOpened(Span("1", "connection", f"{number}.1", f"spn_{number}", number)) for number in range(10_000)]
+        await gateway._outbox.append(Commit(tuple(lost)))
+    append, took_s = SqliteOutbox.append, 0.0
+
+    async def slowly(outbox: SqliteOutbox, commit: Commit) -> None:
+        nonlocal took_s
+        took_s += 0.15
+        await asyncio.sleep(0.15)
+        await append(outbox, commit)
+
+    monkeypatch.setattr(SqliteOutbox, "append", slowly)
+    monkeypatch.setattr("gateway.bootstrap.Recorder", partial(Recorder, patience_s=1.0))
+    async with running(config) as gateway:
+        assert took_s > 1.0
+        assert await due(gateway, "1/kept") == len(lost)
+    monkeypatch.undo()
+    async with running(config) as gateway:
+        assert await due(gateway, "1/kept") == len(lost), "they were closed again"
+
+
 async def test_an_endpoint_that_vanished_between_two_starts_leaves_dead_letters(tmp_path: Path) -> None:
     async with running(configuration(tmp_path, entry(STAYS, "kept", "removed"))) as gateway:
         await publish(gateway)
@@ -120,20 +150,20 @@ async def test_a_reload_that_cannot_record_changes_nothing_and_the_next_one_does
         assert gateway._recorder is not None
         assert gateway.node is not None
         await publish(gateway)
-        committed, asked = gateway._recorder.committed, 0
+        written, asked = gateway._recorder.written, 0
         for fails_at in (1, 2, 3):  # before anything, after the farewell to apps, after the change of hands
 
             def fail(fails_at: int = fails_at) -> object:
                 nonlocal asked
                 asked += 1
                 if asked == fails_at:
-                    raise RequestError(503, "the outbox cannot be written")
-                return committed()
+                    raise OSError("the outbox cannot be written")
+                return written()
 
             asked = 0
             with monkeypatch.context() as patch:
-                patch.setattr(gateway._recorder, "committed", fail)
-                with pytest.raises(RequestError):
+                patch.setattr(gateway._recorder, "written", fail)
+                with pytest.raises(OSError, match="cannot be written"):
                     await gateway.reload(after)
             assert asked == fails_at
             assert await dead(gateway, "1/removed") == []
@@ -161,18 +191,18 @@ async def test_a_certificate_is_exchanged_with_all_the_rest_or_not_at_all(
     before, after = served(entry(STAYS), stem="before"), served(entry(STAYS), entry(GOES), stem="after")
     async with running(before) as gateway:
         assert gateway._recorder is not None
-        committed = gateway._recorder.committed
+        written = gateway._recorder.written
         for good in range(3):
-            answers = [committed()] * good
+            answers: list[Callable[[], object]] = [written] * good
 
-            def fail(answers: list[object] = answers) -> object:
+            def fail(answers: list[Callable[[], object]] = answers) -> object:
                 if not answers:
-                    raise RequestError(503, "the outbox cannot be written")
-                return answers.pop()
+                    raise OSError("the outbox cannot be written")
+                return answers.pop()()
 
             with monkeypatch.context() as patch:
-                patch.setattr(gateway._recorder, "committed", fail)
-                with pytest.raises(RequestError):
+                patch.setattr(gateway._recorder, "written", fail)
+                with pytest.raises(OSError, match="cannot be written"):
                     await gateway.reload(after)
             assert await shown(gateway) == numbers["before"]
             assert gateway.config.server == before.server
