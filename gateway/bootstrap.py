@@ -156,8 +156,9 @@ class Gateway:
         self._site.take_back = self._entrance.front.take_back
         self._pool.configure(endpoints)
         for endpoint in endpoints:
-            for attempt in await self._outbox.attempts(endpoint.key, limit=1):
-                self._pool.recall(attempt.settlement)
+            # one for each lane, the replay lane, and the one that was answered 410
+            attempts = await self._outbox.attempts(endpoint.key, limit=endpoint.concurrency + 2)
+            self._pool.recall(endpoint.key, [attempt.settlement for attempt in attempts])
         await self._pool.start()
         await self._recorder.start()
         self._pool.wake(recovery.lanes)

@@ -6,11 +6,12 @@ and are heeded: 429 and 503 with a usable Retry-After hold the whole endpoint, a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from gateway.core.delivery import Outcome
+from gateway.core.delivery import Outcome, Settlement
 
 #: No lane comes back sooner than this, whatever the policy and the dice say: at most twenty attempts a second and lane.
 FLOOR_S = 0.05
@@ -18,6 +19,9 @@ FLOOR_S = 0.05
 
 #: what a request is given up for that was answered 410; its endpoint is left alone from then on
 GONE = "gone"
+
+#: after the answer 410 has come, a busy process may begin further requests for so long
+_STILL_BEGINNING_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,23 @@ def decide(policy: RetryPolicy, *, attempts: int, age_s: float, outcome: Outcome
     else:
         verdict = RetryAt(_jittered(policy, attempts, roll))
     return GiveUp("max_age") if age_s + verdict.delay_s > policy.max_age_s else verdict
+
+
+def is_left_alone(settlements: Iterable[Settlement]) -> bool:
+    """Tell, by an endpoint's latest settlements, the newest first, whether it answered 410 and was not enabled since.
+
+    As many are needed as it may have requests under way, and one more: those that were when it asked to be left alone have
+    ended after that, and say nothing. A request that began later is one that an operator has let it have.
+    """
+    began_ms = 0
+    for settlement in settlements:
+        outcome = settlement.outcome
+        if outcome is None:
+            continue  # given up without an attempt
+        if settlement.reason == GONE:
+            return began_ms <= settlement.at_ms + outcome.latency_ms + _STILL_BEGINNING_MS
+        began_ms = max(began_ms, settlement.at_ms)
+    return False
 
 
 def bound(policy: RetryPolicy, attempts: int) -> float:

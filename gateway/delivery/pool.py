@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from gateway.core import signing, webhook
-from gateway.core.delivery import REPLAY_LANE, Delivery, Outcome, Settlement, State
+from gateway.core.delivery import REPLAY_LANE, Delivery, Outcome, Settlement
 from gateway.core.endpoint import Endpoint
-from gateway.core.retry import GONE
+from gateway.core.retry import is_left_alone
 from gateway.delivery.lane import EndpointState, Lanes, Tools
 from gateway.delivery.sender import Sender
 from gateway.ports import Clock, Outbox
@@ -64,10 +64,10 @@ class Pool:
             elif lanes.endpoint != endpoint:
                 lanes.change(endpoint)
 
-    def recall(self, settlement: Settlement) -> None:
-        """Take up an endpoint's latest settlement of a former life: one that answered 410 is still to be left alone."""
-        lanes = self._lanes.get(settlement.endpoint)
-        if lanes is not None and settlement.state is State.DEAD and settlement.reason == GONE:
+    def recall(self, endpoint_key: str, settlements: Iterable[Settlement]) -> None:
+        """Take up an endpoint's latest settlements of a former life, the newest first: see `retry.is_left_alone`."""
+        lanes = self._lanes.get(endpoint_key)
+        if lanes is not None and is_left_alone(settlements):
             lanes.disable("it answered 410 before this start; `rawpush webhooks enable` lets it have webhooks again")
 
     def enable(self, endpoint_key: str) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.delivery import Outcome, Stage
+from gateway.core.delivery import Outcome, Settlement, Stage, State
 from gateway.core.retry import (
     FLOOR_S,
     Delivered,
@@ -17,6 +17,7 @@ from gateway.core.retry import (
     Suspend,
     bound,
     decide,
+    is_left_alone,
     parse_retry_after,
 )
 
@@ -152,3 +153,30 @@ def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> 
 def test_no_retry_after_whatever_raises(value: str) -> None:
     parsed = parse_retry_after(value, NOW)
     assert parsed is None or parsed >= 0
+
+
+def settled(at_ms: int, status: int | None, lane: int = 0) -> Settlement:
+    """Return the settlement of a request that was sent at that moment and answered at once; None: given up without being sent."""
+    state, reason = {200: (State.DELIVERED, ""), 410: (State.DEAD, "gone"), None: (State.DEAD, "max_age")}[status]
+    outcome = None if status is None else answered(status)
+    return Settlement("1001/a", lane, "evt_1", 1, 1, 1, 1, at_ms, at_ms, state, outcome, reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("since", "expected"),
+    [
+        ([], True),
+        # sent before the 410 came, answered after it
+        ([settled(100_001, 200), settled(99_000, 200)], True),
+        ([settled(900_000, None)], True),
+        ([settled(130_000, 200), settled(99_000, 200)], False),
+        ([settled(99_000, 200), settled(130_000, 200)], False),
+    ],
+)
+def test_whoever_answered_410_is_left_alone_until_a_request_that_began_later(since: list[Settlement], expected: bool) -> None:
+    assert is_left_alone([*since, settled(100_000, 410), settled(50_000, 200)]) is expected
+
+
+def test_whoever_never_answered_410_is_not_left_alone() -> None:
+    assert not is_left_alone([])
+    assert not is_left_alone([settled(2, 200), settled(1, None)])

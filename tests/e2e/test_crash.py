@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from tests.e2e.client import Backend
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import app
@@ -143,3 +145,34 @@ async def test_an_endpoint_that_asked_to_be_left_alone_is_left_alone_in_the_next
         assert status == 200
     event = await receiver.one("message.published", endpoint="leaving")
     assert event.data["event"] == "second"
+
+
+async def test_it_is_left_alone_also_where_other_requests_were_under_way_when_it_asked(
+    start_gateway: StartGateway, receiver: Receiver
+) -> None:
+    apps = [app(webhooks=[receiver.endpoint("leaving")])]
+    asked = asyncio.Event()
+    receiver.rules = [lambda hook: Answer(410) if hook.mentions("leaves") else Answer(until=asked)]
+    gateway = await start_gateway(*apps, outbox=DISK)
+    async with Backend(gateway.port) as backend:
+        assert await backend.publish("stays", "first") == 200
+        await receiver.wait_for_hooks(lambda hook: hook.mentions("stays"))
+        assert await backend.publish("leaves", "second") == 200
+        await gateway.wait_for_line(lambda line: "endpoint disabled" in line)
+        asked.set()
+        await gateway.wait_for_line(lambda line: '"status":200' in line)
+    assert await gateway.stop() == 0
+    made = len(receiver.hooks)
+    receiver.rules.clear()
+    gateway = await start_gateway(*apps, outbox=DISK)
+    async with Backend(gateway.port) as backend:
+        assert await backend.publish("stays", "third") == 200
+        assert (await backend.get("/webhooks/endpoints"))["endpoints"][0]["state"] == "disabled"
+        assert len(receiver.hooks) == made
+        status, _, _ = await backend.call("POST", "/webhooks/endpoints/leaving/enable", b"{}")
+        assert status == 200
+    await receiver.wait_for("message.published", count=2)
+    assert await gateway.stop() == 0
+    gateway = await start_gateway(*apps, outbox=DISK)
+    async with Backend(gateway.port) as backend:
+        assert (await backend.get("/webhooks/endpoints"))["endpoints"][0]["state"] == "healthy"
