@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from typing import Any
 
 import orjson
 from aiohttp import hdrs, web
 
 from gateway.core.error import RequestError
-from gateway.patience import Patience
-
-logger = logging.getLogger("rawpush.admin")
-
-#: one line per request would say nothing that anybody reads
-_SILENT = logging.Logger("rawpush.admin.access", logging.CRITICAL)
+from gateway.http import HttpConnection
 
 
 def answered(status: int, answer: Any, **headers: str) -> web.Response:
@@ -32,36 +25,10 @@ def refused(error: RequestError) -> web.Response:
     return answered(error.status, error.answer, **headers)
 
 
-class Connection(web.RequestHandler):
-    """aiohttp's protocol, with JSON also for what is not HTTP, and an end to who does not take his answers."""
+class Connection(HttpConnection):
+    """A connection to the operator's port."""
 
-    __slots__ = ("_patience",)
+    __slots__ = ()
 
-    def __init__(self, server: web.Server) -> None:
-        super().__init__(server, loop=asyncio.get_running_loop(), access_log=_SILENT)
-        self._patience = Patience(self._loop)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        assert self.transport is not None
-        self._patience.begin(self.transport)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._patience.ends()
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._patience.waits()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._patience.goes_on()
-
-    def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        logger.debug("a request could not be read", exc_info=exc)
-        reply = refused(RequestError(status, "the request is not well-formed HTTP, or its head is too large"))
-        reply.force_close()
-        return reply
+    def refusal(self, error: RequestError) -> web.Response:
+        return refused(error)

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 from aiohttp import web
 
 from gateway.api.reply import Reply, refuse
 from gateway.core.error import RequestError
-from gateway.patience import Patience
-
-logger = logging.getLogger("rawpush.api")
+from gateway.http import HttpConnection
 
 #: seconds an idle connection is kept: longer than client pools with a bound of their own (60 to 90 s), so that the client
 #: closes first and no publish meets a connection that is just being closed
 _KEEP_ALIVE_S = 120.0
 #: seconds what is left of a refused body is read and dropped, so that the client gets to read why
 LINGER_S = 5.0
-
-#: one line per request would say what the counters say; aiohttp then does not even take the time
-_SILENT = logging.Logger("rawpush.access", logging.CRITICAL)
 
 
 class Requests:
@@ -51,50 +45,39 @@ class Requests:
             await self._none.wait()
 
 
-class Connection(web.RequestHandler):
-    """aiohttp's protocol, with JSON also for what is not HTTP, and closed for good when its loop ends."""
+class Connection(HttpConnection):
+    """A connection to the HTTP API, closed for good when its loop ends."""
 
-    __slots__ = ("_patience", "answered", "is_lost", "requests", "work")
+    __slots__ = ("answered", "is_lost", "requests", "work")
 
     def __init__(self, requests: Requests, server: web.Server) -> None:
         super().__init__(
             server,
-            loop=asyncio.get_running_loop(),
             keepalive_timeout=_KEEP_ALIVE_S,
-            access_log=_SILENT,
             lingering_time=LINGER_S,
             # signatures are made over the bytes that were sent
             auto_decompress=False,
         )
         self.requests = requests
-        self._patience = Patience(self._loop)
         self.is_lost = False
         #: how many requests there were before the present one
         self.answered = 0
         #: what is done for the client only while it is there
         self.work: asyncio.Future[dict[str, Any]] | None = None
 
+    def refusal(self, error: RequestError) -> Reply:
+        return refuse(error)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self.is_lost = True
-        self._patience.ends()
         if self.work is not None:
             self.work.cancel()
         super().connection_lost(exc)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert self.transport is not None
-        self._patience.begin(self.transport)
         if self.requests.is_stopping:
             self.force_close()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._patience.waits()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._patience.goes_on()
 
     def release(self) -> tuple[asyncio.Transport | None, bytes]:
         """Return the transport and what has come behind an upgrade; for this protocol it is as if the line had been cut."""
@@ -110,11 +93,3 @@ class Connection(web.RequestHandler):
         finally:
             # the base class leaves an idle connection open when it is told to close
             self.force_close()
-
-    def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> Reply:
-        logger.debug("a request could not be read", exc_info=exc)
-        reply = refuse(RequestError(status, "the request is not well-formed HTTP, or its head is too large"))
-        reply.force_close()
-        return reply
