@@ -113,10 +113,8 @@ class Site:
     async def listen(self, port: int) -> int:
         """Open the port and return its number; raises `PortUnusable`."""
         await self._runner.setup()
-        server = self._runner.server
-        assert server is not None
         try:
-            self._listener = await asyncio.get_running_loop().create_server(lambda: Connection(server), self._host, port)
+            self._listener = await asyncio.get_running_loop().create_server(self.protocol, self._host, port)
         except OSError as error:
             raise PortUnusable(self._host, port, error.errno or 0) from error
         self._tasks.append(asyncio.create_task(self._sources.pulse.run(), name="pulse"))
@@ -124,6 +122,11 @@ class Site:
         bound: int = self._listener.sockets[0].getsockname()[1]
         self._logins.cookie = f"rawpush_{bound}"
         return bound
+
+    def protocol(self) -> Connection:
+        """Return a protocol for one connection; `listen` comes first."""
+        assert self._runner.server is not None
+        return Connection(self._runner.server)
 
     async def stop(self) -> None:
         """Close the port; requests under way have a second. Stopping twice is harmless."""
