@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
-import struct
 from pathlib import Path
 
 from tests.certificate import anybody, write_pair
+from tests.e2e.bare import dial, reset
 from tests.e2e.client import Backend, Client
 from tests.e2e.conftest import StartGateway
 from tests.e2e.gateway_process import GatewayProcess, app
@@ -23,15 +22,6 @@ TIMEOUT_S = 4
 #: besides what was open before: a connection of the HTTP API, and what is being accepted
 SLACK = 4
 CLOSE_WAIT = "08"
-
-
-def dial(gateway: GatewayProcess) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", gateway.port), timeout=LONG_S)
-
-
-def reset(connection: socket.socket) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
 
 
 def hello() -> bytes:
@@ -77,14 +67,14 @@ async def test_handshakes_that_are_broken_off_leave_nothing(
     before, said, first = descriptors(gateway), len(gateway.lines), hello()
     silent = []
     for _ in range(MANY):
-        reset(dial(gateway))
+        reset(dial(gateway.port))
         for words in (b"\0garbage\r\n" * 9, first):
-            connection = dial(gateway)
+            connection = dial(gateway.port)
             connection.sendall(words)
             reset(connection)
-        silent.append(dial(gateway))
+        silent.append(dial(gateway.port))
         silent[-1].sendall(first[: len(first) // 2])
-        done = await asyncio.to_thread(trust.wrap_socket, dial(gateway), server_hostname="x")
+        done = await asyncio.to_thread(trust.wrap_socket, dial(gateway.port), server_hostname="x")
         reset(done)
         await freed(gateway, witness, before + len(silent) + SLACK)
     newcomer = await Client.connect(gateway.port, ssl=trust)
@@ -114,7 +104,7 @@ async def test_two_thousand_who_say_nothing_leave_nothing(start_gateway: StartGa
     await receiver.wait_for("connection.opened")
     before, said = descriptors(gateway), len(gateway.lines)
     for number in range(2_000):
-        connection = dial(gateway)
+        connection = dial(gateway.port)
         if number % 2:
             connection.close()
         else:

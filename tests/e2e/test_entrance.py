@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from websockets.asyncio.client import unix_connect
 from websockets.exceptions import WebSocketException
 
 from tests.certificate import anybody, serial_of, write_pair
+from tests.e2e import bare
 from tests.e2e.client import QUERY, Backend, Client
 from tests.e2e.conftest import Connect, RunNode, StartGateway
 from tests.e2e.gateway_process import APP_ID, KEY, SECRET, GatewayProcess, app, free_port
@@ -152,7 +152,7 @@ async def told(receiver: Receiver, client: Client) -> str:
 
 async def test_the_client_s_address_behind_the_proxy_protocol(start_gateway: StartGateway, receiver: Receiver) -> None:
     gateway = await start_gateway(server={"trusted_proxies": ["127.0.0.0/8"], "proxy_protocol": True})
-    raw = socket.create_connection(("127.0.0.1", gateway.port), timeout=LONG_S)
+    raw = bare.dial(gateway.port)
     raw.sendall(b"PROXY TCP4 203.0.113.9 192.0.2.1 56324 443\r\n")
     url = f"ws://127.0.0.1:{gateway.port}/app/{KEY}?{QUERY}"
     client = await let_in(await dial(url, sock=raw, **OPTIONS))
@@ -219,7 +219,7 @@ async def test_when_files_run_out_newcomers_are_turned_away_and_all_else_goes_on
         await receiver.one("channel.occupied", channel="orders")
         # The back end's connection is there before it gets crowded, and is kept alive.
         assert await backend.publish("orders", "e") == 200
-        idle = [socket.create_connection(("127.0.0.1", gateway.port), timeout=LONG_S) for _ in range(2 * FILES)]
+        idle = [bare.dial(gateway.port) for _ in range(2 * FILES)]
         await gateway.wait_for_line(lambda line: "newcomers are turned away" in line)
         # Nothing spins: what comes next costs no more than it always does.
         before = processor_ticks(gateway)

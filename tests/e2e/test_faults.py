@@ -6,9 +6,9 @@ import asyncio
 import json
 import re
 import socket
-import struct
 import time
 
+from tests.e2e import bare
 from tests.e2e.client import QUERY, Backend, Client
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import KEY, GatewayProcess, app
@@ -199,9 +199,7 @@ async def test_garbage_costs_the_sender_his_connection(gateway: GatewayProcess, 
             assert re.match(rb"HTTP/1\.1 4\d\d ", await reader.readline())
         writer.close()
     for _ in range(200):
-        probe = socket.create_connection(("127.0.0.1", gateway.port))
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        probe.close()
+        bare.reset(bare.dial(gateway.port))
     client = await connect(gateway)
     await client.close()
     await receiver.one("connection.closed")

@@ -10,26 +10,22 @@ import asyncio
 import itertools
 import json
 import re
-import socket
 import struct
 import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tests.certificate import anybody, write_pair
-from tests.e2e.client import QUERY, Backend, Client
+from tests.e2e.bare import dial, reset, until, upgrade
+from tests.e2e.client import Backend, Client
 from tests.e2e.conftest import StartGateway
 from tests.e2e.gateway_process import KEY, GatewayProcess, app
 from tests.e2e.outside import memory_mb, tcp_states
-from tests.e2e.test_broken_off import dial, hello, reset
+from tests.e2e.test_broken_off import hello
 from tests.patience import LONG_S
 
 ROUNDS = 4
 ESTABLISHED = "01"
-UPGRADE = (
-    f"GET /app/{KEY}?{QUERY} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
 
 
 async def growth(round_: Callable[[], Awaitable[None]], look: Callable[[], float]) -> float:
@@ -49,15 +45,6 @@ async def alone(gateway: GatewayProcess, witness: Client) -> None:
     await witness.settle()
 
 
-def until(line: socket.socket, word: bytes) -> bytes:
-    said = b""
-    while word not in said:
-        piece = line.recv(65_536)
-        assert piece, f"cut off while waiting for {word!r}, after {said[-200:]!r}"
-        said += piece
-    return said
-
-
 # -- TLS -------------------------------------------------------------------------------------------------------------------
 
 #: of each kind, in each round
@@ -74,12 +61,12 @@ async def test_tls_handshakes_that_are_broken_off_take_no_memory_along(start_gat
 
     def broken_off() -> None:
         for _ in range(HANDSHAKES):
-            begun = dial(gateway)
+            begun = dial(gateway.port)
             begun.sendall(first)
             reset(begun)
-            reset(trust.wrap_socket(dial(gateway), server_hostname="x"))
-            whole = trust.wrap_socket(dial(gateway), server_hostname="x")
-            whole.sendall(f"{UPGRADE}\r\n".encode())
+            reset(trust.wrap_socket(dial(gateway.port), server_hostname="x"))
+            whole = trust.wrap_socket(dial(gateway.port), server_hostname="x")
+            whole.sendall(upgrade())
             until(whole, b"connection_established")
             reset(whole)
 
@@ -104,9 +91,9 @@ class Compressed:
     """A connection that has agreed on compression, has sent something compressed and got something compressed."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
-        self.line = dial(gateway)
+        self.line = dial(gateway.port)
         # as browsers offer it
-        self.line.sendall(f"{UPGRADE}Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n".encode())
+        self.line.sendall(upgrade("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"))
         greeting = until(self.line, b"activity_timeout")
         assert re.search(rb"Sec-WebSocket-Extensions: permessage-deflate.*no_context_takeover", greeting, re.IGNORECASE)
 
@@ -170,7 +157,7 @@ async def test_bodies_that_are_too_large_are_not_taken_into_memory(start_gateway
     gateway = await start_gateway(app(webhooks=[]))
 
     def post(head: str) -> None:
-        line = dial(gateway)
+        line = dial(gateway.port)
         line.sendall(f"POST /apps/740213/events?auth_key={KEY} HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode())
         try:
             for _ in range(0, BODY, 50_000):

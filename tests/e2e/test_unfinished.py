@@ -9,27 +9,22 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.client import QUERY, Client
+from tests.e2e.bare import dial, until, upgrade
+from tests.e2e.client import Client
 from tests.e2e.conftest import StartGateway
-from tests.e2e.gateway_process import KEY, GatewayProcess, app
+from tests.e2e.gateway_process import GatewayProcess, app
 from tests.e2e.outside import descriptors, is_read, memory_mb
 
 MANY = 200
 LIMIT = 256 * 1024
 #: what may be kept of a message in the making, in times of its size: what has come, and room for it to grow
 TIMES = 1.5
-UPGRADE = (
-    f"GET /app/{KEY}?{QUERY} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-).encode()
 
 
 def upgraded(gateway: GatewayProcess) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=20)
-    connection.sendall(UPGRADE)
-    said = b""
-    while b"connection_established" not in said:
-        said += connection.recv(4096)
+    connection = dial(gateway.port)
+    connection.sendall(upgrade())
+    until(connection, b"connection_established")
     return connection
 
 
