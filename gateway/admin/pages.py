@@ -1,8 +1,9 @@
-"""The files of the dashboard, as they lie in the package: read once, served from memory, under a strict policy."""
+"""The files of the dashboard, as they lie in the package: read once, put together, served from memory, under a strict policy."""
 
 from __future__ import annotations
 
 from importlib.resources import files
+from string import Template
 
 from aiohttp import hdrs, web
 
@@ -23,7 +24,10 @@ HEADERS = {
     hdrs.CACHE_CONTROL: "no-store",
 }
 
-_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+
+#: path -> the file with its body, its title and its script
+_PAGES = {"/": ("index.html", "RawPush", "app.js"), "/login": ("login.html", "RawPush: log in", "login.js")}
 
 #: what is needed to log in, and says nothing
 BEFORE_LOGIN = frozenset({"/login", "/dashboard/login.js", "/dashboard/style.css", "/dashboard/icon.svg"})
@@ -39,28 +43,30 @@ class Pages:
             for file in folder.iterdir()
             if (kind := file.name.rpartition(".")[2]) in _TYPES
         }
+        head = Template((folder / "head.html").read_text("utf-8"))
+        self._pages = {
+            path: (head.substitute(title=title, script=script) + (folder / body).read_text("utf-8")).encode()
+            for path, (body, title, script) in _PAGES.items()
+        }
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes."""
-        app.router.add_get("/", self._index)
-        app.router.add_get("/login", self._login)
+        for path in self._pages:
+            app.router.add_get(path, self._page)
         app.router.add_get("/dashboard/{name}", self._file)
 
-    async def _index(self, request: web.Request) -> web.StreamResponse:
-        return self._answer("index.html")
-
-    async def _login(self, request: web.Request) -> web.StreamResponse:
-        return self._answer("login.html")
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        return _answer("text/html", self._pages[request.path])
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         if name not in self._files:
             raise web.HTTPNotFound
-        return self._answer(name)
+        return _answer(*self._files[name])
 
-    def _answer(self, name: str) -> web.Response:
-        content_type, body = self._files[name]
-        return web.Response(body=body, content_type=content_type, charset="utf-8", headers=HEADERS)
+
+def _answer(content_type: str, body: bytes) -> web.Response:
+    return web.Response(body=body, content_type=content_type, charset="utf-8", headers=HEADERS)
 
 
 def wants_page(request: web.Request) -> bool:
