@@ -32,6 +32,7 @@ from gateway.core.app import App
 from gateway.core.channel import is_legal, kind_of
 from gateway.core.endpoint import Endpoint
 from gateway.process import configure_logging
+from gateway.signals import deaf_at_the_end, on
 
 HOST = "127.0.0.1"
 PORT, ADMIN_PORT = 6001, 6002
@@ -49,13 +50,13 @@ _FIRST = frozenset({"channel", "client", "code", "data", "event", "reason", "sub
 
 def run(port: int | None) -> int:
     """Run until Ctrl-C or SIGTERM; `port` None means the usual one, or any if that is taken. Returns the exit code."""
-    return uvloop.run(_run(port))
+    return uvloop.run(deaf_at_the_end(_run(port)))
 
 
 async def _run(port: int | None) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        on(number, stop.set)
     app = App(id="1001", key=secrets.token_hex(10), secret=secrets.token_hex(16))
     receiver = Receiver(app, secrets.token_urlsafe(24), say)
     await receiver.start()

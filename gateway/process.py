@@ -14,6 +14,7 @@ import uvloop
 from gateway.bootstrap import Gateway
 from gateway.config import Config
 from gateway.log import TurnHandler
+from gateway.signals import deaf_at_the_end, on
 from gateway.telemetry import JsonFormatter, TextFormatter
 from gateway.transport.descriptor import raise_limit
 
@@ -44,9 +45,9 @@ def serve(
         stop = asyncio.Event()
         hang_up = asyncio.Event()
         # From the first instruction on, so that a signal during start-up is a shutdown too; a second one changes nothing.
-        _on(signal.SIGTERM, stop.set)
-        _on(signal.SIGINT, stop.set)
-        _on(signal.SIGHUP, hang_up.set)
+        on(signal.SIGTERM, stop.set)
+        on(signal.SIGINT, stop.set)
+        on(signal.SIGHUP, hang_up.set)
         try:
             await gateway.start()
         except OSError as error:
@@ -64,25 +65,7 @@ def serve(
         await asyncio.gather(reloading, return_exceptions=True)
         return 0
 
-    async def run_deaf_at_the_end() -> int:
-        try:
-            return await run()
-        finally:
-            # What is left is the end of the interpreter: no signal may make a failure of it.
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
-
-    return uvloop.run(run_deaf_at_the_end())
-
-
-def _on(number: signal.Signals, act: Callable[[], object]) -> None:
-    """Have the running loop act when a signal comes.
-
-    Not by the loop's own means: it gives what it was told back to the system when it is closed, and the system ends a process
-    that gets a signal between that and its exit.
-    """
-    loop = asyncio.get_running_loop()
-    signal.signal(number, lambda *_: loop.call_soon_threadsafe(act))
+    return uvloop.run(deaf_at_the_end(run()))
 
 
 def configure_logging(config: Config) -> None:

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "clock": set(),
     "chance": set(),
     "patience": set(),
+    "signals": set(),
     "http": {"core", "patience"},
     "recorder": {"core", "ports", "telemetry"},
     "sweep": {"ports"},

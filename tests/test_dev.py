@@ -25,6 +25,7 @@ from gateway.core.app import App
 from gateway.core.auth import channel_signature_error
 from gateway.core.delivery import Request
 from gateway.dev import PORT, Receiver, authorise, instructions, webhook_lines
+from tests.e2e.command import Command
 from tests.patience import LONG_S
 
 ROOT = Path(__file__).parent.parent
@@ -159,6 +160,14 @@ async def test_the_first_five_minutes() -> None:
     assert [kind for kind in kinds if kind.startswith("connection.")][:2] == ["connection.opened", "connection.authenticated"]
     assert {"channel.occupied", "channel.member_added", "message.published", "connection.closed", "channel.vacated"} <= set(kinds)
     assert "\x1b" not in seen
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_whoever_presses_ctrl_c_to_the_last_moment_changes_nothing(number: signal.Signals) -> None:
+    async with Command("dev", "--port", "0") as command:
+        await command.line("Webhooks, as they arrive")
+        assert await command.interrupt_to_the_last(number) == 0
+    assert command.err == []
 
 
 @contextmanager

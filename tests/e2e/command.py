@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -69,6 +70,17 @@ class Command:
         """Press Ctrl-C, and return the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGINT)
+        return await self.ended()
+
+    async def interrupt_to_the_last(self, number: signal.Signals) -> int:
+        """Send this signal again and again until the process is gone, and return the exit code."""
+        assert self._process is not None
+        # Until the process is reaped it takes signals, and is gone then in the middle of a turn.
+        with suppress(ProcessLookupError):
+            while self._process.returncode is None:
+                # Not by the process itself, which would look whether it still lives, and so reap it behind the loop's back.
+                os.kill(self._process.pid, number)
+                await asyncio.sleep(0)
         return await self.ended()
 
     async def ended(self, within_s: float = LONG_S) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 
 import pusher
+import pytest
 
 from tests.e2e.client import Backend
 from tests.e2e.command import Command
@@ -97,3 +99,10 @@ async def test_without_a_file_and_what_can_never_work(gateway: GatewayProcess, b
     async with Command("tail", *where, "private-orders") as tail:
         assert await tail.ended() == 1
         assert "all channels were refused" in tail.err[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_signals_to_the_last_moment_change_nothing(gateway: GatewayProcess, number: signal.Signals) -> None:
+    async with Command("tail", "-c", str(gateway.config), "orders") as command:
+        await command.line("following orders")
+        assert await command.interrupt_to_the_last(number) == 0
