@@ -6,6 +6,7 @@ Beats are whatever the owner says they are; the wheel knows no clock. Putting, m
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Protocol
 
 
@@ -79,10 +80,8 @@ class Wheel:
 
     def take(self, limit: int) -> list[Rider]:
         """Take off, and return, at most `limit` riders that are due now."""
-        spoke = self._spokes[self._hand]
-        taken: list[Rider] = []
-        while spoke and len(taken) < limit:
-            rider = next(iter(spoke))
+        # All at once: to find the first key a dict passes over all those that were deleted before it, each time anew.
+        taken = list(islice(self._spokes[self._hand], limit))
+        for rider in taken:
             self.remove(rider)
-            taken.append(rider)
         return taken
