@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 
+from gateway.admin.pulse import until
 from gateway.admin.sources import Sources
 
 #: seconds between two samples, and how many are kept
@@ -80,8 +81,9 @@ class History:
         await asyncio.gather(self._keep_sampling(), self._keep_looking())
 
     async def _keep_sampling(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(SAMPLE_S)
+            await asyncio.sleep(until(loop.time(), SAMPLE_S))
             self.sample()
 
     async def _keep_looking(self) -> None:

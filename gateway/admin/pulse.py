@@ -18,6 +18,15 @@ _READINGS = 10
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
+def until(now: float, every_s: float) -> float:
+    """Return the seconds until it is time again, at least half of `every_s`; both on the loop's clock.
+
+    That is at whole multiples of `every_s`, so that all who keep time by this wake a loop that sleeps together.
+    """
+    rest_s = every_s - now % every_s
+    return rest_s if rest_s >= every_s / 2 else rest_s + every_s
+
+
 class Pulse:
     """Call `beat`, or have `run` do it. Times are monotonic seconds."""
 
@@ -55,8 +64,9 @@ class Pulse:
         """Beat until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + BEAT_S
-            await asyncio.sleep(BEAT_S)
+            rest_s = until(loop.time(), BEAT_S)
+            due = loop.time() + rest_s
+            await asyncio.sleep(rest_s)
             now = loop.time()
             self.beat(now, max(0.0, now - due))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.admin.pulse import Pulse
+import pytest
+
+from gateway.admin.pulse import Pulse, until
 from gateway.telemetry import Telemetry
 from tests.patience import LONG_S
 
@@ -34,6 +36,13 @@ def test_lag_is_counted_and_the_worst_of_late_is_told_and_forgotten() -> None:
     assert pulse.worst_lag_s == 0.002
     assert pulse.lag.counts[1] == 12
     assert sum(pulse.lag.counts) == 13
+
+
+@pytest.mark.parametrize(
+    ("now", "rest_s"), [(8.0, 0.25), (8.01, 0.24), (8.125, 0.125), (8.126, 0.374), (8.2499, 0.2501), (1e6 + 0.25, 0.25)]
+)
+def test_it_is_time_at_whole_multiples_at_least_half_of_one_apart(now: float, rest_s: float) -> None:
+    assert until(now, 0.25) == pytest.approx(rest_s)
 
 
 async def test_it_beats_by_itself() -> None:
