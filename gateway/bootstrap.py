@@ -50,9 +50,6 @@ USER_AGENT = f"RawPush/{__version__}"
 #: sections that are read at the start only
 _AT_START = ("server", "outbox", "delivery", "admin", "log")
 
-#: How often lingering departures are looked at, in seconds: the precision of `linger`.
-_TICK_S = 0.05
-
 #: The shares of `shutdown_timeout` that spreading the closes may take, and that peers and requests which do not end by
 #: themselves are given afterwards: more than a third is left for delivering.
 _DRAIN_SHARE = 0.4
@@ -94,7 +91,6 @@ class Gateway:
         self._recorder: Recorder | None = None
         self._site: Site | None = None
         self._entrance: Entrance | None = None
-        self._ticking: asyncio.Task[None] | None = None
         self._parting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
@@ -169,7 +165,7 @@ class Gateway:
             except OSError as error:
                 raise OSError(f"the books of the former life cannot be closed: {error}") from error
             self.telemetry.note(logging.WARNING, "closed the books of a former life", spans=len(recovery.spans))
-        self._ticking = asyncio.create_task(self._tick(self.node), name="tick")
+        self.node.ticker.start(asyncio.get_running_loop().call_later)
         if strays := {key for key, _ in recovery.lanes} - {endpoint.key for endpoint in endpoints}:
             self._parting = asyncio.create_task(self._abandon_strays(strays), name="abandon")
         self.node.started()
@@ -289,9 +285,7 @@ class Gateway:
                 self.desk.stop()
             await self._site.stop(patience_s)
             await self._entrance.close()
-            if self._ticking is not None:
-                self._ticking.cancel()
-                await asyncio.gather(self._ticking, return_exceptions=True)
+            self.node.ticker.stop()
             self.node.settle_departures(at_once=self.config.outbox.mode == "memory")
             unwritten = await self._recorder.stop(max(0.1, deadline - self._clock.monotonic()))
             if unwritten:
@@ -312,14 +306,6 @@ class Gateway:
     def _dropped(self, endpoint: str, count: int, first_sequence: int, last_sequence: int) -> None:
         if self._recorder is not None:
             self._recorder.dropped(endpoint, count, first_sequence, last_sequence)
-
-    async def _tick(self, node: Node) -> None:
-        while True:
-            await asyncio.sleep(_TICK_S)
-            try:
-                node.tick()
-            except Exception:
-                logging.getLogger("rawpush.gateway").exception("a lingering departure failed")
 
 
 def _endpoints(config: Config) -> list[Endpoint]:

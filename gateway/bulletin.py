@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.core import frame
 from gateway.core.channel import caches
 from gateway.core.facts import cause_of, channel_facts
@@ -20,10 +22,12 @@ _COUNT = "channel.subscription_count"
 class Bulletin:
     """The node's hand for this: it is told of arrivals and departures when everybody else has been told of them."""
 
-    def __init__(self, *, recorder: Recorder, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(self, *, recorder: Recorder, clock: Clock, telemetry: Telemetry, wake: Callable[[], None]) -> None:
+        """`wake` has `tick` called soon."""
         self._recorder = recorder
         self._clock = clock
         self._telemetry = telemetry
+        self._wake = wake
 
     def entered(self, live: Live, diff: Diff, member: Member | None) -> None:
         """A connection has joined and been told so: give it what the channel keeps, and all of them their new number."""
@@ -42,7 +46,7 @@ class Bulletin:
             self._show(self._telemetry.onlooker, "channel.unsubscribed", live, diff, member)
 
     def tick(self, tenant: Tenant) -> None:
-        """Tell the numbers that had to wait, and forget what is too old; to be called several times a second."""
+        """Tell the numbers that had to wait, and forget what is too old."""
         now = self._clock.monotonic()
         tenant.cache.expire(now)
         if tenant.tally is not None:
@@ -60,8 +64,12 @@ class Bulletin:
             self._recorder.record(told)
 
     def _count(self, tenant: Tenant, tally: Tally, diff: Diff) -> None:
-        if is_counted(diff.channel) and tally.changed(diff.channel, diff.subscribers, self._clock.monotonic()):
+        if not is_counted(diff.channel):
+            return
+        if tally.changed(diff.channel, diff.subscribers, self._clock.monotonic()):
             self._tell(tenant, diff.channel, diff.subscribers)
+        else:
+            self._wake()
 
     def _show(self, onlooker: Onlooker, kind: str, live: Live, diff: Diff, member: Member | None) -> None:
         onlooker.saw(kind, live.tenant.app.id, channel_facts(diff.channel, diff.subscribers, cause_of(live.socket_id, member)))

@@ -33,6 +33,7 @@ from gateway.sweep import Sweep
 from gateway.telemetry import Telemetry
 from gateway.tenant import Live as Live
 from gateway.tenant import Tenant as Tenant
+from gateway.ticker import Ticker
 from gateway.user import Users
 
 
@@ -64,7 +65,9 @@ class Node:
         self._chance = chance
         self._activity_timeout_s = activity_timeout_s
         self._newcomers = Newcomers() if newcomers is None else newcomers
-        self._bulletin = Bulletin(recorder=recorder, clock=clock, telemetry=telemetry)
+        #: has `tick` called; to be started by whoever has a loop
+        self.ticker = Ticker(self.tick)
+        self._bulletin = Bulletin(recorder=recorder, clock=clock, telemetry=telemetry, wake=self.ticker.wake)
         self._tenants = {app.id: Tenant(app, self._lifecycle(app)) for app in apps}
         self._by_key = {tenant.app.key: tenant for tenant in self._tenants.values()}
         # A thousand connections may be lost in one turn of the loop, each with a hundred channels.
@@ -77,6 +80,7 @@ class Node:
             clock=clock,
             departures=self._departures,
             kick=self.kick,
+            wake=self.ticker.wake,
         )
         self._performer = Performer(
             broker=broker,
@@ -87,6 +91,7 @@ class Node:
             clock=clock,
             telemetry=telemetry,
             kick=self.kick,
+            wake=self.ticker.wake,
         )
         self._is_starting = True
         self._is_draining = False
@@ -246,18 +251,20 @@ class Node:
         """Say that everything is in place: from now on the node is ready."""
         self._is_starting = False
 
-    def tick(self) -> None:
-        """Let departures count whose linger is over, and tell what had to wait; to be called several times a second."""
+    def tick(self) -> float | None:
+        """Let departures count whose linger is over, and tell what had to wait; see `Ticker` for what is returned."""
         self.users.tick()
         now: Instant | None = None
+        deadlines: list[float] = []
         for tenant in self._tenants.values():
             self._bulletin.tick(tenant)
             deadline = tenant.lifecycle.next_deadline()
-            if deadline is None:
-                continue
-            now = now or self._now()
-            if deadline <= now.monotonic_s:
-                self._recorder.record(tenant.lifecycle.expire(now))
+            if deadline is not None:
+                now = now or self._now()
+                if deadline <= now.monotonic_s:
+                    self._recorder.record(tenant.lifecycle.expire(now))
+            deadlines += tenant.deadlines()
+        return min(deadlines) - self._clock.monotonic() if deadlines else None
 
     async def dismiss(self, app_ids: Iterable[str]) -> None:
         """Part with apps that are no more, while their endpoints are still there to be told.
@@ -290,6 +297,7 @@ class Node:
             tenant.adopt(app)
             self._recorder.record(tenant.lifecycle.reconfigure(self._wanted(app), app.linger_s))
             self.users.reconfigured(tenant)
+            self.ticker.wake()
             if not app.enabled:
                 for live in list(tenant.lives.values()):
                     self.kick(live, Code.APP_DISABLED, "this app is disabled", "app_disabled")

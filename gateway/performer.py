@@ -36,8 +36,9 @@ class Performer:
         clock: Clock,
         telemetry: Telemetry,
         kick: Callable[[Live, int, str, str], None],
+        wake: Callable[[], None],
     ) -> None:
-        """`kick` is the node's."""
+        """`kick` is the node's; `wake` has departures looked after soon."""
         self._broker = broker
         self._tracker = tracker
         self._recorder = recorder
@@ -46,6 +47,7 @@ class Performer:
         self._clock = clock
         self._telemetry = telemetry
         self._kick = kick
+        self._wake = wake
 
     def perform(self, live: Live, effects: Iterable[fx.Effect]) -> None:
         """Carry out what a session answered, in order."""
@@ -128,6 +130,7 @@ class Performer:
             tenant.offer(channel, frame.member_removed(channel, diff.member_removed.user_id), live.socket_id)
         if tenant.lifecycle.wanted:
             self._recorder.record(tenant.lifecycle.unsubscribed(live.socket_id, diff, member, self._now()))
+            self._wake()
         self._bulletin.left(live, diff, member)
 
     def leave_and_close(self, live: Live, channel: str, member: Member | None) -> None:

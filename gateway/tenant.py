@@ -122,6 +122,16 @@ class Tenant:
             if name != but:
                 connection.offer(data)
 
+    def deadlines(self) -> list[float]:
+        """Return when there is something to do for what waits, in monotonic seconds: of each kind the earliest."""
+        times = (
+            self.lifecycle.next_deadline(),
+            self.watchlists.next_at(),
+            self.probation.next_at(self.app.authorisation_timeout_s),
+            None if self.tally is None else self.tally.next_at(),
+        )
+        return [at for at in times if at is not None]
+
     def remove(self, live: Live) -> None:
         """The connection is no more."""
         del self.lives[live.socket_id]

@@ -45,8 +45,9 @@ class Users:
         clock: Clock,
         departures: Sweep,
         kick: Callable[[Live, int, str, str], None],
+        wake: Callable[[], None],
     ) -> None:
-        """`tenants` is live; `kick` is the node's."""
+        """`tenants` is live; `kick` is the node's; `wake` has `tick` called soon."""
         self._tenants = tenants
         self._broker = broker
         self._tracker = tracker
@@ -54,6 +55,7 @@ class Users:
         self._clock = clock
         self._departures = departures
         self._kick = kick
+        self._wake = wake
 
     # -- one connection's life -------------------------------------------------------------------------------------
 
@@ -61,6 +63,7 @@ class Users:
         """Take note of a new connection."""
         if live.tenant.app.authorised_connections:
             live.tenant.probation.begin(live.socket_id, live.opened_at)
+            self._wake()
 
     def sign_in(self, live: Live, wish: SignIn) -> None:
         """Carry out a sign-in; the client is answered once the tracker knows of it."""
@@ -136,6 +139,7 @@ class Users:
         now = self._clock.monotonic()
         for user_id in user_ids:
             tenant.watchlists.observe(user_id, USER_CHANNEL + user_id in occupied, now, tenant.app.linger_s)
+        self._wake()
 
     def _tell(self, tenant: Tenant, user_id: str) -> None:
         news = tenant.watchlists.tell(user_id, self._clock.monotonic())

@@ -27,6 +27,11 @@ class Probation:
         """Let everybody off."""
         self._since.clear()
 
+    def next_at(self, wait_s: float) -> float | None:
+        """Return when the first of them has been on it for `wait_s`; None: there is nobody."""
+        first = next(iter(self._since.values()), None)
+        return None if first is None else first + wait_s
+
     def due(self, now: float, wait_s: float, limit: int) -> list[str]:
         """Take off, and return, at most `limit` connections that have been on it for `wait_s`."""
         found: list[str] = []

@@ -42,6 +42,10 @@ class Tally:
         self._told.move_to_end(channel)
         return True
 
+    def next_at(self) -> float | None:
+        """Return when the interval of a channel is over; None: of none whose number has changed in it."""
+        return next(iter(self._told.values())) + PACE_S if self._untold else None
+
     def due(self, now: float) -> Iterator[tuple[str, int]]:
         """Yield the channels whose interval is over and whose number has changed in it, with the latest number."""
         told = self._told

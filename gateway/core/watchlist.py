@@ -97,6 +97,10 @@ class Watchlists(Generic[S]):
             if not watched.is_queued:
                 self._put(watched, watched.due_at)
 
+    def next_at(self) -> float | None:
+        """Return when `due` has something to look at; None: nobody is to be told anything."""
+        return self._queue[0][0] if self._queue else None
+
     def due(self, now: float) -> list[str]:
         """Return the users whose change is to be told; the caller must `tell` each of them."""
         found: list[str] = []

@@ -26,6 +26,16 @@ def test_a_second_beginning_does_not_prolong_it() -> None:
     assert probation.due(5.0, 5.0, 10) == ["1.1"]
 
 
+def test_the_first_deadline_is_that_of_who_is_there_longest() -> None:
+    probation = Probation()
+    assert probation.next_at(5.0) is None
+    probation.begin("1.1", 1.0)
+    probation.begin("1.2", 2.0)
+    assert probation.next_at(5.0) == 6.0
+    probation.end("1.1")
+    assert probation.next_at(5.0) == 7.0
+
+
 def test_many_are_taken_a_few_at_a_time() -> None:
     probation = Probation()
     for number in range(5):

@@ -38,6 +38,19 @@ def test_many_are_told_at_intervals_with_the_latest_number() -> None:
     assert tally.changed("a", FEW + 5, 3 * PACE_S), "nothing was told for a whole interval"
 
 
+def test_there_is_something_to_look_at_only_while_a_number_has_to_wait() -> None:
+    tally = Tally()
+    tally.changed("a", FEW + 1, 0.0)
+    tally.changed("b", FEW + 1, 1.0)
+    assert tally.next_at() is None
+    tally.changed("b", FEW + 2, 2.0)
+    assert tally.next_at() == PACE_S, "the first interval to look at, which is not the one that matters"
+    assert list(tally.due(PACE_S)) == []
+    assert tally.next_at() == 1.0 + PACE_S
+    assert list(tally.due(1.0 + PACE_S)) == [("b", FEW + 2)]
+    assert tally.next_at() is None
+
+
 def test_who_falls_to_few_is_told_at_once_and_owes_nothing() -> None:
     tally = Tally()
     tally.changed("a", FEW + 1, 0.0)

@@ -46,6 +46,17 @@ def test_coming_is_told_at_once_and_going_after_the_linger() -> None:
     assert told(lists, 100.0) == []
 
 
+def test_there_is_something_to_look_at_only_while_a_change_is_to_be_told() -> None:
+    lists = watched("bob")
+    assert lists.next_at() is None
+    lists.observe("bob", False, 1.0, LINGER_S)
+    assert lists.next_at() == 1.0 + LINGER_S
+    lists.observe("ada", True, 2.0, LINGER_S)
+    assert lists.next_at() == 2.0
+    told(lists, 1.0 + LINGER_S)
+    assert lists.next_at() is None
+
+
 def test_who_comes_back_in_time_has_not_gone() -> None:
     lists = watched("ada")
     for second in range(10):
