@@ -139,7 +139,7 @@ async def test_an_endpoint_that_asked_to_be_left_alone_is_left_alone_in_the_next
     await gateway.wait_for_line(lambda line: "endpoint disabled" in line and "410" in line)
     async with Backend(gateway.port) as backend:
         assert await backend.publish("orders", "second") == 200
-        await receiver.wait_for("message.published", count=2)
+        await receiver.wait_for("message.published", count=2, endpoint="leaving")
         assert receiver.of("leaving") == []
         status, _, _ = await backend.call("POST", "/webhooks/endpoints/leaving/enable", b"{}")
         assert status == 200
@@ -171,7 +171,7 @@ async def test_it_is_left_alone_also_where_other_requests_were_under_way_when_it
         assert len(receiver.hooks) == made
         status, _, _ = await backend.call("POST", "/webhooks/endpoints/leaving/enable", b"{}")
         assert status == 200
-    await receiver.wait_for("message.published", count=2)
+    await receiver.wait_for("message.published", count=2, endpoint="leaving")
     assert await gateway.stop() == 0
     gateway = await start_gateway(*apps, outbox=DISK)
     async with Backend(gateway.port) as backend:
