@@ -23,7 +23,7 @@ PAGE = (ROOT / "docs" / "publishing.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 #: what can be refused when a backend publishes or asks about channels; webhooks have refusals of their own
-FILES = "core/auth.py core/publication.py api/call.py api/channel.py api/connection.py api/reply.py api/site.py node.py".split()
+FILES = "core/auth.py core/publication.py api/call.py api/channel.py api/reply.py api/site.py http.py node.py".split()
 
 
 def code(language: str, begins: str = "") -> str:
