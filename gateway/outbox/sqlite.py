@@ -26,6 +26,13 @@ from gateway.telemetry import gateway_log
 #: deliveries read at once where fewer are asked for: a reading costs as much as sixteen deliveries
 READ_AHEAD = 16
 
+#: Bytes read at once, unless a single delivery is longer: a batch of the largest events would else be more than fits into
+#: memory, and from a gigabyte on more than SQLite gives out.
+MOST_READ = 32 << 20
+
+#: what SQLite is made with: the longest text or blob there can be
+_MOST_LENGTH = 1_000_000_000
+
 #: deliveries given up in one transaction: about 10 ms, which is how long a commit may have to wait for it
 ABANDONED_AT_ONCE = 1_000
 
@@ -138,10 +145,17 @@ class SqliteOutbox(SqliteLedger):
         return Claim(head, found.attempts, found.first_at_ms, found.due_at_ms) if head else None
 
     async def _read(self, lane: Lane, last: int, limit: int) -> tuple[Delivery, ...]:
-        parameters = (key_of(lane.id, lane.cursor), key_of(lane.id, last), limit)
+        bounds = (key_of(lane.id, lane.cursor), key_of(lane.id, last))
 
-        def read(connection: sqlite3.Connection) -> tuple[Delivery, ...]:
-            rows, envelopes = connection.execute(QUERY["head"], parameters).fetchone()
+        def read(connection: sqlite3.Connection, limit: int = limit) -> tuple[Delivery, ...]:
+            is_free = 1 < limit < _ALL  # else it is bound to what it was, or cannot be shorter
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_READ if is_free else _MOST_LENGTH)
+            try:
+                rows, envelopes = connection.execute(QUERY["head"], (*bounds, limit)).fetchone()
+            except sqlite3.DataError:  # too long for one row
+                if not is_free:
+                    raise
+                return read(connection, max(1, min(limit, lane.tail - lane.cursor) // 4))
             return deliveries_from(lane.endpoint, lane.lane, rows, envelopes or b"")
 
         return await self._reader.ask(read)

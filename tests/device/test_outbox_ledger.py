@@ -274,6 +274,43 @@ async def test_a_backlog_longer_than_memory_is_claimed_whole_and_in_order(
     assert taken == list(range(1, given + 1))
 
 
+async def test_a_head_that_is_too_much_for_memory_is_claimed_shorter(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five hundred events of two megabytes, which pile up while a receiver is down, are more than SQLite gives out at once."""
+    monkeypatch.setattr(sqlite, "MOST_READ", 200_000)
+    outbox = make(path)
+    await outbox.open()
+    sizes = [20_000] * 50 + [1_000_000] * 3 + [20_000] * 47
+    large = [dataclasses.replace(due(number), envelope=b"x" * size) for number, size in enumerate(sizes, 1)]
+    await outbox.append(Commit(deliveries=tuple(large)))
+    await outbox.close()
+    outbox = make(path)
+    await outbox.open()
+    taken: list[int] = []
+    while (claim := await outbox.claim(ENDPOINT, 0, 500)) is not None:
+        assert len(claim.deliveries) == 1 or sum(len(delivery.envelope) for delivery in claim.deliveries) <= 200_000
+        taken += sequences(claim)
+        await outbox.settle(settled(claim, State.DUE))
+        assert sequences(await outbox.claim(ENDPOINT, 0, 500)) == sequences(claim)
+        await outbox.settle(settled(claim, State.DELIVERED))
+    assert taken == list(range(1, 101))
+    await outbox.close()
+
+
+async def test_a_head_with_a_history_keeps_its_bounds_however_large_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox = make(path)
+    await outbox.open()
+    await outbox.append(
+        Commit(deliveries=tuple(dataclasses.replace(due(number), envelope=b"x" * 20_000) for number in range(1, 51)))
+    )
+    await outbox.settle(settled(await claimed(outbox, limit=40), State.DUE))
+    await outbox.close()
+    monkeypatch.setattr(sqlite, "MOST_READ", 200_000)
+    outbox = make(path)
+    await outbox.open()
+    assert sequences(await outbox.claim(ENDPOINT, 0, 500)) == list(range(1, 41))
+    await outbox.close()
+
+
 # -- a write that was said to have failed
 
 
