@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.outbox.books import in_transaction
@@ -20,6 +21,22 @@ DEAD_LETTER_RETENTION_S = 30 * 86_400.0
 DEAD_SHARE = 0.25
 
 _FOR_EVER = 1 << 62
+
+
+class Calendar:
+    """What age is judged by, in Unix ms: the wall clock, but no step of it makes anything old that is kept.
+
+    The wall clock of this start, carried on by the steady one, is asked too, and the one that says less is believed.
+    """
+
+    def __init__(self, epoch_ms: Callable[[], int], monotonic: Callable[[], float]) -> None:
+        self._epoch_ms = epoch_ms
+        self._monotonic = monotonic
+        self._began_ms = epoch_ms()
+        self._began_s = monotonic()
+
+    def __call__(self) -> int:
+        return min(self._epoch_ms(), self._began_ms + int((self._monotonic() - self._began_s) * 1000))
 
 
 @dataclass(slots=True)

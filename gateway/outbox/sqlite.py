@@ -15,6 +15,7 @@ from gateway.core.delivery import REPLAY_LANE, Claim, Delivery, Settlement
 from gateway.outbox.ahead import Ahead
 from gateway.outbox.behind import Behind
 from gateway.outbox.books import Lane
+from gateway.outbox.history import Calendar
 from gateway.outbox.query import QUERY
 from gateway.outbox.reader import Reader
 from gateway.outbox.row import dead_from, deliveries_from, key_of
@@ -52,7 +53,7 @@ class SqliteOutbox(SqliteLedger):
     forgotten (earlier if the file comes near its size), events not before every lane has delivered them; dead letters after
     thirty days, or when they take more than a quarter of `max_size`, which the log tells and `dead_letters_dropped` counts by
     endpoint. `busy_timeout_s` is how long an append waits for a foreign lock before it raises; `epoch_ms` is what age is
-    judged by.
+    judged by, as far as `monotonic` has come with it: a wall clock that is put forward makes nothing old.
 
     While the disk refuses to be written, `append` and `settle` raise OSError and `is_full` is true; the outbox tries again
     by itself and goes on when the disk is back. Also `claim`, `backlog` and `dead_letters` raise OSError if the file cannot
@@ -68,6 +69,7 @@ class SqliteOutbox(SqliteLedger):
         retention_s: float,
         busy_timeout_s: float = 5.0,
         epoch_ms: Callable[[], int] = _epoch_ms,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._writer = Writer(
@@ -76,7 +78,7 @@ class SqliteOutbox(SqliteLedger):
             max_size=max_size,
             retention_s=retention_s,
             busy_timeout_s=busy_timeout_s,
-            epoch_ms=epoch_ms,
+            epoch_ms=Calendar(epoch_ms, monotonic),
         )
         super().__init__(Reader(path, self._writer.check_presence))
         self._reader = Reader(path, self._writer.check_presence)

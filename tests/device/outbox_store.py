@@ -26,7 +26,11 @@ def make(path: Path, **changes: Any) -> SqliteOutbox:
         "retention_s": 86_400.0,
         "epoch_ms": lambda: NOW_MS,
     }
-    return SqliteOutbox(**{**settings, **changes})
+    settings |= changes
+    epoch_ms = settings["epoch_ms"]
+    # unless told otherwise, the steady clock goes with the wall clock
+    settings.setdefault("monotonic", lambda: epoch_ms() / 1000)
+    return SqliteOutbox(**settings)
 
 
 def rows(path: Path, statement: str, *parameters: object) -> list[Any]:

@@ -140,6 +140,28 @@ async def test_dead_letters_are_kept_for_a_month(path: Path) -> None:
     await outbox.close()
 
 
+async def test_a_wall_clock_that_is_put_forward_makes_nothing_old(path: Path) -> None:
+    now, since = [NOW_MS], [100.0]
+    outbox = make(path, epoch_ms=lambda: now[0], monotonic=lambda: since[0], retention_s=3_600.0)
+    await outbox.open()
+    await outbox.append(Commit((event(1), event(2)), (due(1),)))
+    await outbox.settle(settled(await claimed(outbox), State.DEAD))
+    now[0] += 10 * 365 * 86_400_000  # by somebody who mistyped the year
+    await keep_house(outbox)
+    await until(lambda: outbox._writer._housekeeping_at > 0.0)
+    assert len((await outbox.feed("1001", after=0, limit=9)).entries) == 2
+    assert len(await outbox.dead_letters(ENDPOINT)) == len(await outbox.attempts(ENDPOINT)) == 1
+    since[0] += 3_601.0
+    await keep_house(outbox)
+    await until(lambda: rows(path, "SELECT count(*) FROM event") == [(0,)])
+    now[0] = NOW_MS - 86_400_000
+    await outbox.append(Commit((event(3),)))
+    await keep_house(outbox)
+    await until(lambda: outbox._writer._housekeeping_at > 0.0)
+    assert len(await outbox.dead_letters(ENDPOINT)) == 1
+    await outbox.close()
+
+
 # -- reading ahead
 
 
