@@ -88,17 +88,22 @@ class Router:
         full = b""
         bare = b""
         subject = crc32(event.subject.encode())
-        deliveries = []
-        for route in routes:
-            if route.is_bare and "data" in event.data:
-                bare = bare or _serialise(event, {name: value for name, value in event.data.items() if name != "data"})
-                common = bare
-            else:
-                full = full or _serialise(event, event.data)
-                common = full
-            sequence = self._sequences.get(route.key, 0) + 1
-            self._sequences[route.key] = sequence
-            deliveries.append(_delivery(route, event, common, sequence, subject))
+        deliveries: list[Delivery] = []
+        try:
+            for route in routes:
+                if route.is_bare and "data" in event.data:
+                    bare = bare or _serialise(event, {name: value for name, value in event.data.items() if name != "data"})
+                    common = bare
+                else:
+                    full = full or _serialise(event, event.data)
+                    common = full
+                sequence = self._sequences.get(route.key, 0) + 1
+                self._sequences[route.key] = sequence
+                deliveries.append(_delivery(route, event, common, sequence, subject))
+        except BaseException:  # what cannot be written out for one of them must leave no gap at the others
+            for delivery in deliveries:
+                self._sequences[delivery.endpoint] = delivery.sequence - 1
+            raise
         return deliveries
 
 

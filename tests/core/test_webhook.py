@@ -173,6 +173,14 @@ def test_sequences_have_no_gaps_and_a_subject_keeps_its_lane(happened: list[tupl
     assert all(len(used) == 1 and used < set(range(concurrency + 1)) for used in lanes.values())
 
 
+def test_an_event_that_cannot_be_written_out_for_all_leaves_no_gap_at_anyone() -> None:
+    sequences: dict[str, int] = {"1001/bare": 4}
+    router = Router([endpoint("bare", include_payload=False), endpoint("full")], "n", sequences)
+    with pytest.raises(TypeError):
+        router.route(event("message.published", data="\ud83d"))
+    assert [one.sequence for one in router.route(event())] == [5, 1]
+
+
 def test_lanes_are_the_same_in_every_process() -> None:
     (delivery,) = Router([endpoint(concurrency=8)], "n", {}).route(event())
     assert delivery.lane == 6
