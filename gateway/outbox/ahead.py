@@ -69,6 +69,12 @@ class Ahead:
                 self._size += len(delivery.envelope)
             held.tail = delivery.sequence
 
+    def settled(self, endpoint: str, lanes: Mapping[Name, Lane]) -> None:
+        """Be told that the endpoint's lanes were moved on without a claim: what they are past is held no more."""
+        for name, held in self._held.items():
+            if name[0] == endpoint and name in lanes:
+                self._size -= held.settled(lanes[name].cursor)
+
     def read(self, lane: Lane, deliveries: Sequence[Delivery]) -> None:
         """Be told what the file holds from the cursor of `lane` on, without a gap."""
         name = (lane.endpoint, lane.lane)

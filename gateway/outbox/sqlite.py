@@ -197,6 +197,7 @@ class SqliteOutbox(SqliteLedger):
             lambda connection: self._books.abandon(connection, endpoint, reason, at_ms, ABANDONED_AT_ONCE)
         ):
             count += int(str(gone))
+        self._ahead.settled(endpoint, self._books.lanes)
         return count
 
     def latest(self, app_id: str) -> int:

@@ -43,3 +43,17 @@ def test_what_was_read_before_it_was_told_is_not_there_twice() -> None:
     assert ahead.head(lane(4, cursor=1, pinned=3), 3, 100, is_bound=True) == tuple(due(2, 3))
     ahead.appended(due(5), {NAME: lane(5, cursor=1)})
     assert ahead.head(lane(5, cursor=1), 5, 100, is_bound=False) == tuple(due(2, 3, 4, 5))
+
+
+def test_of_an_endpoint_that_was_given_up_nothing_is_held() -> None:
+    ahead = Ahead()
+    ahead.appended(due(1, 2, 3), {NAME: lane(3)})
+    ahead.settled("a/other", {NAME: lane(3, cursor=3)})
+    assert ahead._size == 6
+    ahead.settled("a/hooks", {NAME: lane(3, cursor=2)})
+    assert ahead._size == 2
+    assert ahead.head(lane(3, cursor=2), 3, 100, is_bound=False) == tuple(due(3))
+    ahead.settled("a/hooks", {NAME: lane(3, cursor=3)})
+    assert ahead._size == 0
+    ahead.appended(due(4), {NAME: lane(4, cursor=3)})
+    assert ahead.head(lane(4, cursor=3), 4, 100, is_bound=False) == tuple(due(4))
