@@ -9,7 +9,7 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ssl import SSLContext
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -200,6 +200,8 @@ class Backend:
         self.path = f"{prefix}/apps/{app_id}"
         self.key = key
         self.secret = secret
+        #: called with the status of each answer, as soon as its head is there
+        self.answered: Callable[[int], None] = lambda status: None
         connector = aiohttp.TCPConnector(ssl=ssl or True)
         self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=LONG_S))
 
@@ -219,6 +221,7 @@ class Backend:
         url = self.base + self.path + path + "?" + "&".join(f"{name}={quote(str(value))}" for name, value in query.items())
         headers = {"Content-Type": "application/json"} if body else {}
         async with self._session.request(method, url, data=body or None, headers=headers) as answer:
+            self.answered(answer.status)
             text = await answer.text()
             headers = {name.lower(): value for name, value in answer.headers.items()}
             contract.check(method, self.path + path, answer.status, headers, json.loads(text), self.prefix)

@@ -57,10 +57,15 @@ class Press:
 
     async def _write(self, author: int, chance: random.Random) -> None:
         async with Backend(self.port) as backend:
+            backend.answered = self._answered
             while True:
                 await self.gate.passed()
                 await self._publish(backend, author, chance)
                 await asyncio.sleep(chance.uniform(0.01, 0.12))
+
+    def _answered(self, status: int) -> None:
+        if status == 200 and self.watch is not None:
+            self.watch()
 
     async def _publish(self, backend: Backend, author: int, chance: random.Random) -> None:
         """One request, with one event or a few; each is a publish of its own."""
@@ -87,8 +92,6 @@ class Press:
             self.history.counts["publishes without an answer"] += len(publishes)
             await asyncio.sleep(0.1)  # the gateway is away
             return
-        if status == 200 and self.watch is not None:
-            self.watch()
         for publish in publishes:
             publish.status = status
             publish.same_life = self.life == publish.life
