@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway import cli
+from tests.played import Played
 
 OVERVIEW: dict[str, Any] = {
     "version": "1.2.3",
@@ -51,43 +50,24 @@ OVERVIEW: dict[str, Any] = {
 }
 
 
-class PlayedGateway:
-    """Keeps what it is asked, and answers what stands in `answer`: a status and an object or bytes."""
+class PlayedGateway(Played):
+    """Keeps what it is asked, and answers what stands in `answer`."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, str | None, str | None]] = []
         self.answer: tuple[int, Any] = (200, OVERVIEW)
-        played = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", "0")))
-                played.asked.append((self.command, self.path, self.headers["Authorization"], self.headers["Content-Type"]))
-                status, told = played.answer
-                raw = told if isinstance(told, bytes) else json.dumps(told).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(raw)))
-                self.end_headers()
-                self.wfile.write(raw)
-
-            do_GET = do_POST = answer
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
+    def told(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Any]:
+        self.asked.append((method, target, headers["Authorization"], headers["Content-Type"]))
+        return self.answer
 
 
 @pytest.fixture
 def gateway() -> Iterator[PlayedGateway]:
     played = PlayedGateway()
     yield played
-    played.server.shutdown()
-    played.server.server_close()
-    played.thread.join()
+    played.close()
 
 
 @pytest.fixture

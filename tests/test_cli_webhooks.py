@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -22,6 +21,7 @@ from gateway.core.app import App
 from gateway.core.auth import decode_text, verify_request
 from gateway.core.error import RequestError
 from tests.patience import LONG_S
+from tests.played import Played
 
 ROOT = Path(__file__).parent.parent
 KEYS = {"1001": App("1001", "key-1", "s3cret-1"), "1002": App("1002", "key-2", "s3cret-2")}
@@ -30,7 +30,7 @@ KEYS = {"1001": App("1001", "key-1", "s3cret-1"), "1002": App("1002", "key-2", "
 Asked = tuple[str, str, dict[str, str], Any]
 
 
-class PlayedGateway:
+class PlayedGateway(Played):
     """Verifies what it is asked, keeps it, and answers what `answer` says: an object, or a status and an object."""
 
     def __init__(self) -> None:
@@ -38,50 +38,28 @@ class PlayedGateway:
         self.apps: list[str] = []
         self.wrong: list[str] = []
         self.answer: Callable[[Asked], Any] = lambda asked: {}
-        played = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-                parts = urlsplit(self.path)
-                _, _, app_id, path = parts.path.split("/", 3)
-                now_s = int(next(pair for pair in parts.query.split("&") if "auth_timestamp" in pair).partition("=")[2])
-                try:
-                    parameters = verify_request(
-                        KEYS[app_id], method=self.command, paths=[parts.path], query=parts.query, body=body, now_s=now_s
-                    )
-                except RequestError as error:
-                    played.wrong.append(str(error))
-                    return
-                found = {name: values[-1] for name, values in parameters.items()}
-                asked = (self.command, path, found, json.loads(body) if body else None)
-                played.asked.append(asked)
-                played.apps.append(app_id)
-                answer = played.answer(asked)
-                status, told = answer if isinstance(answer, tuple) else (200, answer)
-                raw = told if isinstance(told, bytes) else json.dumps(told).encode()
-                try:
-                    self.send_response(status)
-                    self.send_header("Content-Length", str(len(raw)))
-                    self.end_headers()
-                    self.wfile.write(raw)
-                except ConnectionError:
-                    pass  # it was interrupted, as the test wanted
-
-            do_GET = do_POST = answer
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
+    def told(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Any] | None:
+        parts = urlsplit(target)
+        _, _, app_id, path = parts.path.split("/", 3)
+        now_s = int(next(pair for pair in parts.query.split("&") if "auth_timestamp" in pair).partition("=")[2])
+        try:
+            parameters = verify_request(
+                KEYS[app_id], method=method, paths=[parts.path], query=parts.query, body=body, now_s=now_s
+            )
+        except RequestError as error:
+            self.wrong.append(str(error))
+            return None
+        found = {name: values[-1] for name, values in parameters.items()}
+        asked = (method, path, found, json.loads(body) if body else None)
+        self.asked.append(asked)
+        self.apps.append(app_id)
+        answer = self.answer(asked)
+        return answer if isinstance(answer, tuple) else (200, answer)
 
     def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+        super().close()
         assert self.wrong == []
 
 

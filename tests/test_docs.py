@@ -21,24 +21,22 @@ from gateway.core.format import FORMATS
 from gateway.core.signing import headers
 from gateway.core.span import LifecycleEvent
 from gateway.core.webhook import Router, request
+from tests.page import Page
 from tests.patience import LONG_S
 
-PAGE = (Path(__file__).parent.parent / "docs" / "webhooks.md").read_text()
-
-#: by language
-BLOCKS: dict[str, list[str]] = {}
-for language, code in re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
-    BLOCKS.setdefault(language, []).append(code)
+PAGE = Page("webhooks.md")
 
 #: by format
-EXAMPLES = {name: json.loads(code) for name, code in re.findall(r"<!-- example: (\S+) -->\n```json\n(.*?)```", PAGE, re.DOTALL)}
+EXAMPLES = {
+    name: json.loads(code) for name, code in re.findall(r"<!-- example: (\S+) -->\n```json\n(.*?)```", PAGE.text, re.DOTALL)
+}
 
 
 @pytest.fixture(scope="module")
 def page() -> dict[str, Any]:
     """The names that all Python blocks of the page, run one after the other, define."""
     names: dict[str, Any] = {}
-    exec("\n".join(BLOCKS["python"]), names)
+    exec("\n".join(PAGE.all("python")), names)
     return names
 
 
@@ -91,18 +89,18 @@ def test_every_format_is_on_the_page_and_its_row_is_right() -> None:
     assert EXAMPLES.keys() | {"cloudevents-batch"} == FORMATS.keys()
     for name, row in FORMATS.items():
         count = "what has piled up, at most `batch_max`" if row.several == name else "one"
-        assert re.search(rf"^\| `{name}`[^|]* \| `{re.escape(row.content_type)}` \| {count} \|$", PAGE, re.MULTILINE), name
+        assert re.search(rf"^\| `{name}`[^|]* \| `{re.escape(row.content_type)}` \| {count} \|$", PAGE.text, re.MULTILINE), name
 
 
 def test_every_header_is_on_the_page() -> None:
     to = endpoint("pusher")
     for name in headers(to, request(to, routed(to)), attempt=1, now_s=1, user_agent="u"):
-        assert f"`{name}`" in PAGE
+        assert f"`{name}`" in PAGE.text
 
 
 def test_its_settings_exist(tmp_path: Path) -> None:
     app = '[[apps]]\nid = "1001"\nkey = "k"\nsecret = "s"\n'
-    first, filters, fence = BLOCKS["toml"]
+    first, filters, fence = PAGE.all("toml")
     file = tmp_path / "config.toml"
     file.write_text(fence + app + first + filters)
     config = load(file, {"HOOK_SECRET": "x"})
@@ -135,7 +133,7 @@ def test_its_python_verifies_every_format(page: dict[str, Any], name: str, secre
 async def test_its_node_code_verifies(tmp_path: Path) -> None:
     node = Path(sys.executable).parent / "node"
     assert node.exists(), "install the project with its extra, pip install -e '.[test]'"
-    (code,) = BLOCKS["js"]
+    code = PAGE.block("js")
     script = tmp_path / "page.mjs"
     script.write_text(
         code + "\nlet input = '';\nfor await (const piece of process.stdin) input += piece;\n"

@@ -18,37 +18,31 @@ from gateway.core.error import Code
 from tests.e2e.application import Application
 from tests.e2e.client import Backend
 from tests.e2e.conftest import RunScript, StartGateway
-from tests.e2e.gateway_process import ROOT, GatewayProcess, app
+from tests.e2e.gateway_process import GatewayProcess, app
 from tests.e2e.node_script import HERE
 from tests.e2e.proxy import Proxy
 from tests.e2e.receiver import Receiver
 from tests.e2e.test_pysher import end
+from tests.page import Page
 from tests.patience import LONG_S
 
-PAGE = (ROOT / "docs" / "clients.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+PAGE = Page("clients.md")
 
 #: the page's app
 SHOP = {"app_id": "1001", "key": "my-key", "secret": "my-secret"}
 
 
-def block(language: str, holds: str = "") -> str:
-    """Return the page's only block in that language that holds this."""
-    (code,) = [code for name, code in BLOCKS if name == language and holds in code]
-    return str(code)
-
-
 @pytest.fixture
 async def shop(start_gateway: StartGateway, receiver: Receiver) -> GatewayProcess:
     """The page's app, with the page's proxies trusted."""
-    return await start_gateway(app(**SHOP, webhooks=[receiver.endpoint(app_id="1001")]), **tomllib.loads(block("toml")))
+    return await start_gateway(app(**SHOP, webhooks=[receiver.endpoint(app_id="1001")]), **tomllib.loads(PAGE.block("toml")))
 
 
 @pytest.fixture
 def authorize() -> Callable[[dict[str, str], dict[str, str]], str]:
     """The page's signing endpoint."""
     names: dict[str, Any] = {}
-    exec(block("python", "def authorize"), names)
+    exec(PAGE.block("python", "def authorize"), names)
     signing: Callable[[dict[str, str], dict[str, str]], str] = names["authorize"]
     return signing
 
@@ -76,8 +70,8 @@ async def test_its_pages_connect_through_its_proxies(
     try:
         application.signs_with(lambda form: authorize({"id": "u-1", "name": "Ada"}, form))
         page = await run_tab("page.mjs")
-        page.send("run", code=there(block("js", "new Pusher"), proxy.port))
-        page.send("run", code=there(block("js", "new Echo"), proxy.port))
+        page.send("run", code=there(PAGE.block("js", "new Pusher"), proxy.port))
+        page.send("run", code=there(PAGE.block("js", "new Echo"), proxy.port))
         assert (await page.expect("log"))["value"] == [{"name": "Ada"}]
         await receiver.wait_for("channel.subscribed", count=2, channel="private-orders")
         async with Backend(proxy.port, *SHOP.values(), ssl=proxy.trust) as backend:
@@ -96,7 +90,7 @@ async def test_its_python_client(shop: GatewayProcess, receiver: Receiver, monke
     heard: asyncio.Queue[Any] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     names: dict[str, Any] = {"pysher": pysher, "print": lambda data: loop.call_soon_threadsafe(heard.put_nowait, data)}
-    exec(there(block("python", "pysher"), shop.port).replace("secure=True", "secure=False"), names)
+    exec(there(PAGE.block("python", "pysher"), shop.port).replace("secure=True", "secure=False"), names)
     try:
         await receiver.one("channel.subscribed", channel="private-orders")
         async with Backend(shop.port, *SHOP.values()) as backend:
@@ -110,10 +104,10 @@ async def test_its_python_client(shop: GatewayProcess, receiver: Receiver, monke
 def test_its_versions_are_those_that_run() -> None:
     versions = json.loads((HERE / "package.json").read_text())["dependencies"]
     for name, package in (("pusher-js", "pusher-js"), ("Echo", "laravel-echo")):
-        assert f"{name} {versions[package].rpartition('.')[0]} " in PAGE.replace("\n", " ")
+        assert f"{name} {versions[package].rpartition('.')[0]} " in PAGE.text.replace("\n", " ")
 
 
 def test_its_codes_are_those_of_the_protocol() -> None:
-    rows = [int(code) for code in re.findall(r"^\| (4\d\d\d) \|", PAGE, re.MULTILINE)]
+    rows = [int(code) for code in re.findall(r"^\| (4\d\d\d) \|", PAGE.text, re.MULTILINE)]
     assert rows == sorted(rows)
     assert set(rows) <= {int(code) for code in Code}

@@ -13,18 +13,12 @@ import pytest
 
 from tests.e2e.conftest import RunNode
 from tests.e2e.gateway_process import ROOT, GatewayProcess, free_port
+from tests.page import Page
 from tests.patience import LONG_S
 
-PAGE = (ROOT / "docs" / "getting-started.md").read_text()
+PAGE = Page("getting-started.md")
 
 _TELL = 'pusher.channel("orders").bind("pusher:subscription_succeeded", () => console.log("subscribed"));'
-
-
-def block(language: str, begins: str = "") -> str:
-    """Return the page's only block in that language that begins so."""
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    (found,) = [code for name, code in blocks if name == language and code.startswith(begins)]
-    return str(found)
 
 
 class Output:
@@ -68,23 +62,25 @@ async def test_the_page_does_what_it_says(tmp_path: Path, run: Callable[..., Awa
     def here(code: str) -> str:
         return re.sub("6001|8000", lambda found: ports[found[0]], code)
 
-    (tmp_path / "receiver.py").write_text(here(block("python", "import hashlib")))
+    (tmp_path / "receiver.py").write_text(here(PAGE.block("python", "import hashlib")))
     config = tmp_path / "config.toml"
-    config.write_text(f'admin.port = 0\nserver = {{ port = {port}, state_dir = "{tmp_path / "state"}" }}\n' + here(block("toml")))
+    config.write_text(
+        f'admin.port = 0\nserver = {{ port = {port}, state_dir = "{tmp_path / "state"}" }}\n' + here(PAGE.block("toml"))
+    )
     receiver = await run("-u", tmp_path / "receiver.py")
     gateway = GatewayProcess(config, port)
     await gateway.run()
     try:
         await gateway.wait_for_line(lambda line: "ready" in line.lower())
         page = await run_node("page.mjs")
-        (script,) = re.findall(r"<script>(.*?)</script>", block("html"), re.DOTALL)
+        (script,) = re.findall(r"<script>(.*?)</script>", PAGE.block("html"), re.DOTALL)
         page.send("run", code=here(script) + _TELL)
         await page.expect("log", value="subscribed")
         await receiver.line("channel.subscribed orders")
-        exec(here(block("python", "import pusher")), {})
+        exec(here(PAGE.block("python", "import pusher")), {})
         await page.expect("log", value={"id": 7})
         await receiver.line("message.published orders")
-        (command,) = re.findall(r"rawpush publish (.*)", block("sh", ".venv/bin/rawpush publish"))
+        (command,) = re.findall(r"rawpush publish (.*)", PAGE.block("sh", ".venv/bin/rawpush publish"))
         publish = re.fullmatch(r"-c config.toml (\S+) (\S+) '(.*)'", command)
         assert publish is not None
         await run("-m", "gateway", "publish", "-c", config, *publish.groups())

@@ -17,19 +17,13 @@ import pytest
 from tests import contract
 from tests.e2e.conftest import Connect, StartGateway
 from tests.e2e.gateway_process import ROOT, GatewayProcess, app
+from tests.page import Page
 from tests.patience import LONG_S
 
-PAGE = (ROOT / "docs" / "publishing.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+PAGE = Page("publishing.md")
 
 #: what can be refused when a backend publishes or asks about channels; webhooks have refusals of their own
 FILES = "core/auth.py core/publication.py api/call.py api/channel.py api/reply.py api/site.py http.py node.py".split()
-
-
-def code(language: str, begins: str = "") -> str:
-    """Return the page's only block in that language that begins so."""
-    (found,) = [block for name, block in BLOCKS if name == language and block.startswith(begins)]
-    return str(found)
 
 
 # -- its code
@@ -45,7 +39,7 @@ async def test_its_python_publishes(gateway: GatewayProcess, connect: Connect) -
     await client.subscribe("orders")
     await client.join("presence-room", "u-1")
     names: dict[str, Any] = {}
-    await asyncio.to_thread(exec, code("python", "import pusher").replace("6001", str(gateway.port)), names)
+    await asyncio.to_thread(exec, PAGE.block("python", "import pusher").replace("6001", str(gateway.port)), names)
     assert [json.loads((await client.expect(event))["data"]) for event in ("created", "changed", "closed")] == [{"id": 7}] * 3
     assert names["present"] == {"users": [{"id": "u-1"}]}
 
@@ -54,7 +48,7 @@ async def test_its_node_code_publishes(gateway: GatewayProcess, connect: Connect
     client = await connect(gateway, key="my-key", secret="my-secret")
     await client.subscribe("orders")
     await client.join("presence-room", "u-1")
-    script = code("js").replace("6001", str(gateway.port)) + "console.log(JSON.stringify(channels));\n"
+    script = PAGE.block("js").replace("6001", str(gateway.port)) + "console.log(JSON.stringify(channels));\n"
     node = Path(sys.executable).parent / "node"
     process = await asyncio.create_subprocess_exec(
         node, "--input-type=module", "-", cwd=Path(__file__).parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -70,7 +64,7 @@ async def test_its_standard_library_publishes(gateway: GatewayProcess, connect: 
     client = await connect(gateway, key="my-key", secret="my-secret")
     await client.subscribe("orders")
     names: dict[str, Any] = {}
-    exec(code("python", "import hashlib"), names)
+    exec(PAGE.block("python", "import hashlib"), names)
     base = f"http://127.0.0.1:{gateway.port}"
     assert await asyncio.to_thread(names["publish"], base, "1001", "my-key", "my-secret", "orders", "created", "é") == {}
     assert (await client.expect("created"))["data"] == "é"
@@ -79,7 +73,7 @@ async def test_its_standard_library_publishes(gateway: GatewayProcess, connect: 
 async def test_its_command_publishes(gateway: GatewayProcess, connect: Connect) -> None:
     client = await connect(gateway, key="my-key", secret="my-secret")
     await client.subscribe("orders")
-    words = re.fullmatch(r"rawpush publish -c config.toml (\S+) (\S+) '(.*)'\n", code("sh"))
+    words = re.fullmatch(r"rawpush publish -c config.toml (\S+) (\S+) '(.*)'\n", PAGE.block("sh"))
     assert words is not None
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", "publish", "-c", gateway.config, *words.groups(), cwd=ROOT
@@ -89,7 +83,9 @@ async def test_its_command_publishes(gateway: GatewayProcess, connect: Connect) 
 
 
 def test_its_requests_are_those_that_are_described() -> None:
-    rows = {(method, re.sub("ID|NAME", "{}", path)) for method, path in re.findall(r"^\| `(\w+) (/\S+)` \|", PAGE, re.MULTILINE)}
+    rows = {
+        (method, re.sub("ID|NAME", "{}", path)) for method, path in re.findall(r"^\| `(\w+) (/\S+)` \|", PAGE.text, re.MULTILINE)
+    }
     described = {
         (method, re.sub(r"{\w+}", "{}", path))
         for (method, path), one in contract.operations()
@@ -102,7 +98,7 @@ def test_its_requests_are_those_that_are_described() -> None:
 
 
 def told() -> list[tuple[int, str]]:
-    return [(int(status), sentence) for status, sentence in re.findall(r"^\| (\d{3}) \| `(.+?)` \|", PAGE, re.MULTILINE)]
+    return [(int(status), sentence) for status, sentence in re.findall(r"^\| (\d{3}) \| `(.+?)` \|", PAGE.text, re.MULTILINE)]
 
 
 def refusals() -> Iterator[tuple[int | None, str]]:

@@ -13,21 +13,15 @@ from aiohttp import web
 
 from gateway.config.schema import APP
 from tests.e2e.conftest import RunNode, StartGateway
-from tests.e2e.gateway_process import ROOT, GatewayProcess, app
+from tests.e2e.gateway_process import GatewayProcess, app
 from tests.e2e.receiver import Receiver
 from tests.e2e.script import Script
+from tests.page import Page
 
-PAGE = (ROOT / "docs" / "users.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+PAGE = Page("users.md")
 
 #: the page's app
 SHOP = {"app_id": "1001", "key": "my-key", "secret": "my-secret"}
-
-
-def block(language: str, holds: str = "") -> str:
-    """Return the page's only block in that language that holds this."""
-    (code,) = [code for name, code in BLOCKS if name == language and holds in code]
-    return str(code)
 
 
 def there(code: str, port: int) -> str:
@@ -67,7 +61,7 @@ async def gateway(start_gateway: StartGateway, receiver: Receiver) -> GatewayPro
 @pytest.fixture
 async def shop(gateway: GatewayProcess) -> AsyncIterator[Shop]:
     names: dict[str, Any] = {}
-    exec("\n".join(there(code, gateway.port) if "Pusher(" in code else code for name, code in BLOCKS if name == "python"), names)
+    exec("\n".join(there(code, gateway.port) if "Pusher(" in code else code for code in PAGE.all("python")), names)
     shop = Shop(names)
     application = web.Application()
     application.router.add_post("/{name}/pusher/{which:auth|user-auth}", shop.answer)
@@ -84,7 +78,7 @@ def visit(run_node: RunNode, gateway: GatewayProcess, shop: Shop) -> Callable[[s
     """Run the page's script for a user of this name."""
 
     async def visit(name: str) -> Script:
-        code = re.sub(r"^import .*\n", "", there(block("js", "signin()"), gateway.port), flags=re.MULTILINE)
+        code = re.sub(r"^import .*\n", "", there(PAGE.block("js", "signin()"), gateway.port), flags=re.MULTILINE)
         page = await run_node("page.mjs")
         page.send("run", code=code.replace('"/pusher/', f'"http://127.0.0.1:{shop.port}/{name}/pusher/'))
         return page
@@ -111,7 +105,7 @@ async def test_its_pages_and_its_backends(
     assert await said(ada, "note") == [{"text": "Lunch?"}]
     backend = await run_node("backend.mjs")
     assert await backend.ask(
-        "run", code=re.sub(r"^import .*\n", "", there(block("js", "sendToUser"), gateway.port), flags=re.MULTILINE)
+        "run", code=re.sub(r"^import .*\n", "", there(PAGE.block("js", "sendToUser"), gateway.port), flags=re.MULTILINE)
     )
     assert await said(ada, "note") == [{"text": "Lunch?"}]
     assert await said(ada, "offline") == [["bob"]]
@@ -121,4 +115,4 @@ async def test_its_pages_and_its_backends(
 
 
 def test_its_settings_exist() -> None:
-    assert tomllib.loads(block("toml")).keys() <= APP.settings.keys()
+    assert tomllib.loads(PAGE.block("toml")).keys() <= APP.settings.keys()
