@@ -34,7 +34,7 @@ class Reader:
                 self._check()
                 self._connection = connect_reader(self._path)
             return question(self._connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             self._forget()
             found = trouble(self._path, error)
             if found is None:

@@ -78,14 +78,14 @@ def prepare(path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:
             _create(path, migrations)
         else:
             _upgrade(path, migrations)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError) as error:
         raise damaged(path, error) from error
     except OSError as error:
         raise StoreUnusable(path, f"cannot be made ({error.strerror}); check the directory's permissions and space") from error
 
 
-def damaged(path: Path, error: sqlite3.Error) -> StoreUnusable:
-    """Return the refusal for a file that SQLite cannot make sense of or get at."""
+def damaged(path: Path, error: Exception) -> StoreUnusable:
+    """Return the refusal for a file that SQLite cannot make sense of or get at, or that holds what is not of this gateway."""
     if _primary(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
         remedy = "restore it from a backup, or move it away to begin with an empty one (undelivered events in it are lost)"
         return StoreUnusable(path, f"is damaged ({error}); {remedy}")
@@ -190,13 +190,16 @@ _TROUBLE = {
 }
 
 
-def trouble(path: Path, error: sqlite3.Error) -> OSError | None:
+def trouble(path: Path, error: Exception) -> OSError | None:
     """Return what a failure of the world around the file means; None if the statement itself was at fault."""
     found = _TROUBLE.get(_primary(error))
     return None if found is None else OSError(found[0], f"{found[1]} ({error})", str(path))
 
 
-def _primary(error: sqlite3.Error) -> int:
-    # errors the Python module raises by itself (a closed connection) have no code
+def _primary(error: Exception) -> int:
+    # What is read is what was written: if it is no text or no JSON, the disk has changed it. Python's module says that of
+    # text in an error of its own, and such (of a closed connection, for one) have no code.
+    if isinstance(error, (ValueError, TypeError)) or str(error).startswith("Could not decode to UTF-8"):
+        return sqlite3.SQLITE_CORRUPT
     code = getattr(error, "sqlite_errorcode", None)
     return sqlite3.SQLITE_MISUSE if code is None else code & 0xFF

@@ -167,7 +167,7 @@ class Writer:
             connection = self._connected()
             recovery = self.books.load(connection)
             self._measure(connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError, TypeError) as error:
             raise store.damaged(self._path, error) from error
         return recovery
 

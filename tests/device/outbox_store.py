@@ -37,7 +37,8 @@ def rows(path: Path, statement: str, *parameters: object) -> list[Any]:
     """Ask the file, from outside."""
     connection = sqlite3.connect(path)
     try:
-        return connection.execute(statement, parameters).fetchall()
+        with connection:
+            return connection.execute(statement, parameters).fetchall()
     finally:
         connection.close()
 

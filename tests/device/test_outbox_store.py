@@ -76,6 +76,27 @@ async def test_a_store_cut_short_is_refused(path: Path) -> None:
     assert "is damaged" in await _refusal(make(path), path)
 
 
+@pytest.mark.parametrize("entry", ["'[\"spn_1\", 1'", "'[1]'", "CAST(x'5bff5d' AS TEXT)", "'7'"])
+async def test_a_store_whose_rows_were_changed_is_refused(path: Path, entry: str) -> None:
+    outbox = make(path)
+    await outbox.open()
+    await outbox.append(Commit((SpanOpened(span("connection", "1.1")),)))
+    await outbox.close()
+    rows(path, f"UPDATE span SET entry = {entry}")
+    assert "is damaged" in await _refusal(make(path), path)
+
+
+@pytest.mark.parametrize("entry", ["'[\"unfinished'", "CAST(x'5bff5d' AS TEXT)"])
+async def test_an_event_that_was_changed_is_trouble_with_the_disk(outbox: SqliteOutbox, path: Path, entry: str) -> None:
+    await outbox.append(Commit((event(1),), (due(1),)))
+    rows(path, f"UPDATE event SET entry = {entry}")
+    with pytest.raises(OSError, match="the file is damaged"):
+        await outbox.feed("1001", after=0, limit=9)
+    with pytest.raises(OSError, match="the file is damaged"):
+        await outbox.find("1001", event(1).id)
+    assert await outbox.claim(ENDPOINT, 0, 9) == Claim((due(1),))
+
+
 async def test_another_database_is_refused(path: Path) -> None:
     rows(path, "CREATE TABLE theirs (a)")
     assert "not one of this gateway" in await _refusal(make(path), path)
