@@ -13,11 +13,15 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-#: instance metadata outside the link-local networks: AWS over IPv6, Alibaba, Oracle (classic), Azure
-_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")))
+#: What hands out credentials outside the link-local networks: over IPv6 AWS (instances, then the pods of EKS) and Google;
+#: Alibaba, Oracle (classic), Azure.
+_METADATA = frozenset(
+    map(ip_address, ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"))
+)
 
-#: the well-known prefix of translators between IPv6 and IPv4 (RFC 6052, section 2.1): the last four bytes are an IPv4 address
-_NAT64 = IPv6Network("64:ff9b::/96")
+#: Translators between IPv6 and IPv4: the last four bytes are an IPv4 address. The well-known prefix (RFC 6052, section 2.1),
+#: those for local use, as far as they are as long as it (RFC 8215), and the stateless form (RFC 2765, section 2.1).
+_TRANSLATED = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"), IPv6Network("::ffff:0:0:0/96"))
 
 #: addresses that only spell an IPv4 one (RFC 4291, sections 2.5.5.1 and 2.5.5.2); the first of these is deprecated
 _COMPATIBLE = IPv6Network("::/96")
@@ -79,9 +83,11 @@ def _meant(ip: Address) -> Address:
         return ip.sixtofour
     if ip.teredo is not None:
         return ip.teredo[1]
-    if ip in _NAT64 or ip in _MAPPED or (ip in _COMPATIBLE and ip not in _OWN):
+    # without a scope, which may stand behind any address and is looked at only where that is link-local
+    plain = IPv6Address(ip.packed)
+    if plain in _MAPPED or (plain in _COMPATIBLE and plain not in _OWN) or any(plain in network for network in _TRANSLATED):
         return IPv4Address(ip.packed[12:])
-    return ip
+    return plain
 
 
 def _network(text: str) -> Network:
