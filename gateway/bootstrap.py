@@ -37,7 +37,7 @@ from gateway.delivery.sender import HttpSender
 from gateway.desk import Desk
 from gateway.entrance import Entrance
 from gateway.node import Node
-from gateway.outbox.memory import MemoryOutbox
+from gateway.outbox.memory import Dropped, MemoryOutbox
 from gateway.outbox.sqlite import SqliteOutbox
 from gateway.ports import Clock
 from gateway.recorder import Recorder
@@ -303,9 +303,9 @@ class Gateway:
             self.telemetry.note(logging.WARNING, "undelivered webhooks wait for the next start", deliveries=left)
         self.telemetry.note(logging.INFO, "stopped")
 
-    def _dropped(self, endpoint: str, count: int, first_sequence: int, last_sequence: int) -> None:
+    def _dropped(self, endpoint: str, count: int, first_sequence: int, last_sequence: int, untold: int) -> None:
         if self._recorder is not None:
-            self._recorder.dropped(endpoint, count, first_sequence, last_sequence)
+            self._recorder.dropped(endpoint, count, first_sequence, last_sequence, untold)
 
 
 def _endpoints(config: Config) -> list[Endpoint]:
@@ -321,7 +321,7 @@ def _name(config: Config) -> str:
     return config.server.node or socket.gethostname()
 
 
-def _outbox(config: Config, dropped: Callable[[str, int, int, int], None]) -> MemoryOutbox | SqliteOutbox:
+def _outbox(config: Config, dropped: Dropped) -> MemoryOutbox | SqliteOutbox:
     settings = config.outbox
     if settings.mode == "memory":
         return MemoryOutbox(capacity=settings.queue_capacity, dropped=dropped)

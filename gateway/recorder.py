@@ -18,6 +18,7 @@ from gateway.core.delivery import Delivery
 from gateway.core.error import RequestError
 from gateway.core.ident import Ids
 from gateway.core.lifecycle import LifecycleEvent, Record
+from gateway.core.span import DROPPED
 from gateway.core.webhook import Router
 from gateway.ports import Clock, Commit, Outbox, Wake
 from gateway.telemetry import Telemetry
@@ -32,8 +33,6 @@ _RETRY_S = (0.05, 0.2, 1.0)
 
 #: Seconds after which whoever waits for a write is told that it has not happened yet: well below what HTTP clients wait.
 _PATIENCE_S = 5.0
-
-_DROPPED = "webhook.events_dropped"
 
 #: how much must be written, by when (loop time), and who waits for it
 _Waiter = tuple[int, float, "asyncio.Future[None]"]
@@ -94,8 +93,11 @@ class Recorder:
             self._recorded += len(records)
             self._work.set()
 
-    def dropped(self, endpoint: str, count: int, first_sequence: int, last_sequence: int) -> None:
-        """Deliveries to the endpoint (its key) were lost: count, log and record it, for that endpoint to be told."""
+    def dropped(self, endpoint: str, count: int, first_sequence: int, last_sequence: int, untold: int = 0) -> None:
+        """Deliveries to the endpoint (its key) were lost: count, log and record it, for that endpoint to be told.
+
+        `untold` were lost, and recorded here, earlier: what should have told the endpoint of them is among the deliveries.
+        """
         self.dropped_deliveries[endpoint] += count
         self._telemetry.note(
             logging.ERROR,
@@ -107,8 +109,8 @@ class Recorder:
         )
         app_id, _, name = endpoint.partition("/")
         now_ms = self._clock.epoch_ms()
-        data = {"endpoint": name, "count": count, "first_sequence": first_sequence, "last_sequence": last_sequence}
-        self.record([LifecycleEvent(self._ids.make("evt", now_ms), _DROPPED, app_id, now_ms, f"{app_id}/endpoint/{name}", data)])
+        data = {"endpoint": name, "count": count + untold, "first_sequence": first_sequence, "last_sequence": last_sequence}
+        self.record([LifecycleEvent(self._ids.make("evt", now_ms), DROPPED, app_id, now_ms, f"{app_id}/endpoint/{name}", data)])
 
     def is_full(self, app_id: str) -> bool:
         """Tell whether the app must be refused new work (webhooks are recorded or the work is not done)."""
@@ -206,7 +208,7 @@ class Recorder:
             if isinstance(record, LifecycleEvent):
                 self._telemetry.events[record.kind] += 1
                 try:
-                    deliveries += self._told(record) if record.kind == _DROPPED else self.router.route(record)
+                    deliveries += self._told(record) if record.kind == DROPPED else self.router.route(record)
                 except Exception:  # an event that cannot be written out must not take those behind it along
                     logging.getLogger("rawpush.gateway").exception("event %s could not be routed", record.id)
         return deliveries

@@ -13,6 +13,9 @@ from gateway.core.value import value
 #: every event there is; a filter that names something else is a mistake in the file
 CATALOGUE = tuple(ENTRIES)
 
+#: tells an endpoint that events for it were lost
+DROPPED = "webhook.events_dropped"
+
 
 class Instant(NamedTuple):
     """A moment on both clocks: deadlines use the first, stamps the second."""

@@ -8,8 +8,11 @@ from dataclasses import replace
 from heapq import merge
 from itertools import islice
 
+import orjson
+
 from gateway.core.delivery import REPLAY_LANE, Claim, Delivery, Settlement, State
 from gateway.core.lifecycle import LifecycleEvent, Record, SpanOpened
+from gateway.core.span import DROPPED
 from gateway.outbox.memory_ledger import AttemptLog, Place, Recall, places_of
 from gateway.outbox.row import given_up, past_from
 from gateway.ports import Attempt, Backlog, Commit, DeadLetter, Entry, Page, Past, Recovery, Snapshot, Storage, Trace
@@ -73,7 +76,12 @@ class _Lane:
         return taken
 
 
-def _log_dropped(endpoint: str, count: int, first: int, last: int) -> None:
+#: told once an append: endpoint key, how many, first and last sequence among them; and how many of earlier losses nobody has
+#: been told of, because what should have told of them is among what was lost now
+Dropped = Callable[[str, int, int, int, int], None]
+
+
+def _log_dropped(endpoint: str, count: int, first: int, last: int, untold: int) -> None:
     gateway_log.error("%d webhook events for %s were dropped, of sequences %d to %d", count, endpoint, first, last)
 
 
@@ -82,13 +90,13 @@ class MemoryOutbox:
 
     `capacity` is the number of undelivered deliveries of one app from which on `is_full` bars new work. `append` still
     accepts; an endpoint whose backlog passes twice the capacity loses its oldest, but not what may be under way and not
-    replays, and `dropped` is told once an append: endpoint key, how many, first and last sequence among them.
+    replays, and `dropped` is told: see `Dropped`.
 
     Of each app the newest `EVENTS_KEPT` events are kept and all open spans, of each endpoint the newest `ATTEMPTS_KEPT`
     attempts and `DEAD_LETTERS_KEPT` dead letters; `dead_letters_dropped` counts by endpoint what went beyond.
     """
 
-    def __init__(self, *, capacity: int, dropped: Callable[[str, int, int, int], None] = _log_dropped) -> None:
+    def __init__(self, *, capacity: int, dropped: Dropped = _log_dropped) -> None:
         self._capacity = capacity
         self._dropped = dropped
         self._lanes: dict[str, dict[int, _Lane]] = {}
@@ -139,12 +147,18 @@ class MemoryOutbox:
         oldest = list(islice(loose, excess))
         if not oldest:
             return
+        untold, first = 0, oldest[0][0]
         for number, count in Counter(number for _, number in oldest).items():
             lane = lanes[number]
             lost = lane.take(lane.held, count)
             self._log(_given_up(lost, attempts=0, at_ms=at_ms, first_at_ms=at_ms, reason=OVERFLOW))
+            for delivery in lost:
+                if delivery.kind == DROPPED:
+                    told = orjson.loads(delivery.envelope)["data"]
+                    untold += told["count"]
+                    first = min(first, told["first_sequence"])
         self._gone(endpoint, REPLAY_LANE - 1, len(oldest))
-        self._dropped(endpoint, len(oldest), oldest[0][0], oldest[-1][0])
+        self._dropped(endpoint, len(oldest), first, oldest[-1][0], untold)
 
     def _gone(self, endpoint: str, lane: int, count: int) -> None:
         self._undelivered[_app_of(endpoint)] -= count

@@ -69,7 +69,7 @@ async def test_a_second_life_begins_empty(tmp_path: Path) -> None:
 
 
 class Losses(list[tuple[str, int, int, int]]):
-    def __call__(self, endpoint: str, count: int, first: int, last: int) -> None:
+    def __call__(self, endpoint: str, count: int, first: int, last: int, untold: int) -> None:
         self.append((endpoint, count, first, last))
 
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import orjson
 import pytest
 
 from gateway.core.error import RequestError
@@ -244,3 +245,26 @@ async def test_an_overflow_in_memory_is_told_to_the_endpoint_and_the_gap_is_what
     assert not kept & missing
     assert sum(recorder.dropped_deliveries.values()) == len(missing)
     assert claim.deliveries[-1].kind == "webhook.events_dropped"
+
+
+async def test_what_is_lost_again_and_again_is_told_whole_by_what_is_left_of_the_telling() -> None:
+    recorder: Recorder | None = None
+
+    def dropped(*loss: object) -> None:
+        assert recorder is not None
+        recorder.dropped(*loss)  # type: ignore[arg-type]
+
+    outbox = MemoryOutbox(capacity=20, dropped=dropped)
+    recorder = recorder_for(outbox)
+    await recorder.start()
+    for number in range(1, 1_001):
+        recorder.record([opened(number)[0]])  # type: ignore[list-item]
+        await recorder.written()
+    assert await recorder.stop(5) == 0
+    claim = await outbox.claim(KEY, 0, 10_000)
+    assert claim is not None
+    kept = {delivery.sequence for delivery in claim.deliveries}
+    told = [orjson.loads(one.envelope)["data"] for one in claim.deliveries if one.kind == "webhook.events_dropped"]
+    missing = set(range(1, max(kept) + 1)) - kept
+    assert sum(one["count"] for one in told) == len(missing) == sum(recorder.dropped_deliveries.values())
+    assert missing <= {number for one in told for number in range(one["first_sequence"], one["last_sequence"] + 1)}
