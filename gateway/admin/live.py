@@ -53,7 +53,9 @@ async def connection(call: AppCall) -> Answer:
 async def channels(call: Call) -> Answer:
     """Answer a page of the occupied channels, by name, app by app; counts are cluster-wide, the names those of this node."""
     after, limit = call.page("app", "prefix", "search")
-    app_id, _, name = after.partition(":")
+    app_id, colon, name = after.partition(":")
+    if after and not colon:
+        raise _not_of_a_page()
     told: list[Answer] = []
     for tenant in _tenants(call, app_id):
         behind_name = name if tenant.app.id == app_id else ""
@@ -137,7 +139,11 @@ def _mark(after: str) -> tuple[str, float, str]:
             return match[1], float(match[2]), match[3]
     except ValueError:
         pass  # digits and dots that are no number
-    raise RequestError(400, "must be what the page before has answered", "after")
+    raise _not_of_a_page()
+
+
+def _not_of_a_page() -> RequestError:
+    return RequestError(400, "must be what the page before has answered", "after")
 
 
 def _mark_of(live: Live) -> str:

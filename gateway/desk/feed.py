@@ -16,6 +16,14 @@ LONGEST_WAIT_S = 55.0
 MOST_WAITING = 64
 
 
+async def check_cursor(ledger: Ledger, app_id: str, after: int) -> None:
+    """Raise RequestError 400 for a cursor that the ledger has not given out."""
+    if after > ledger.latest(app_id) and after > (await ledger.snapshot(app_id)).cursor:
+        raise RequestError(
+            400, "the cursor is ahead of the ledger, so it is from another one; begin again with a snapshot", "after"
+        )
+
+
 class Feed:
     """Reads pages of the ledger; who wants to wait for the next event is woken by the commit that brings it."""
 
@@ -57,10 +65,7 @@ class Feed:
         An empty page whose cursor has moved is not the end: where few are wanted of many, one look goes only so far.
         Raises RequestError 400 for a cursor that the ledger has not given out, 429 where too many wait already.
         """
-        if after > self._ledger.latest(app_id) and after > (await self._ledger.snapshot(app_id)).cursor:
-            raise RequestError(
-                400, "the cursor is ahead of the ledger, so it is from another one; begin again with a snapshot", "after"
-            )
+        await check_cursor(self._ledger, app_id, after)
         if wait_s <= 0 or self._is_stopped:
             return await self._ledger.feed(app_id, after=after, limit=limit, kinds=kinds)
         loop = asyncio.get_running_loop()

@@ -107,12 +107,9 @@ async def request(call: Call) -> Answer:
 async def dead_letters(call: Call) -> Answer:
     """Answer a page of an endpoint's dead letters, oldest first."""
     check_names(call.parameters, ("after", "limit", *_SELECTION))
-    selection = Selection(
-        kinds=_kinds(call.asked("event")),
-        channel=_last(call, "channel"),
-        from_ms=_ask(call, "from", _instant, None),
-        to_ms=_ask(call, "to", _instant, None),
-    )
+    from_ms, to_ms = _ask(call, "from", _instant, None), _ask(call, "to", _instant, None)
+    _check_order("from", from_ms, "to", to_ms)
+    selection = Selection(kinds=_kinds(call.asked("event")), channel=_last(call, "channel"), from_ms=from_ms, to_ms=to_ms)
     after, limit = number(call, "after", 0), number(call, "limit", _USUAL, 1, _MOST)
     return await call.desk.dead_letters(call.app.id, call.name, selection, after=after, limit=limit)
 
@@ -133,32 +130,34 @@ async def replay(call: Call) -> Answer:
     if not isinstance(body, dict):
         raise RequestError(400, "the body must be a JSON object", "body")
     check_names(body, _REPLAY)
+    # A program that has no value for something sends null: that must not be taken for a range without bounds.
+    for name in [name for name, value in body.items() if value is None]:
+        del body[name]
     ways = [name for name in ("event_id", "dead_letters") if name in body] or [name for name in _RANGE if name in body][:1]
     if len(ways) != 1:
         raise RequestError(400, 'name one of "event_id", "dead_letters" and a range ("after", "until", "from", "to")')
-    desk, app_id, name = call.desk, call.app.id, call.name
+    desk, app_id, endpoint = call.desk, call.app.id, call.name
     if ways == ["event_id"]:
         check_names(body, ("event_id",))
-        return await desk.replay_event(app_id, name, _read(body, "event_id", _text, ""))
+        return await desk.replay_event(app_id, endpoint, _read(body, "event_id", _text, ""))
     numbers = body.get("dead_letters")
     if isinstance(numbers, list):
         check_names(body, ("dead_letters",))
-        return await desk.replay_letters(app_id, name, _numbers(numbers))
-    selection = Selection(
-        kinds=_kinds(_read(body, "event", _globs, "")),
-        channel=_read(body, "channel", _text, None),
-        from_ms=_read(body, "from", _instant, None),
-        to_ms=_read(body, "to", _instant, None),
-    )
+        return await desk.replay_letters(app_id, endpoint, _numbers(numbers))
+    from_ms, to_ms = _read(body, "from", _instant, None), _read(body, "to", _instant, None)
+    _check_order("from", from_ms, "to", to_ms)
+    kinds, channel = _kinds(_read(body, "event", _globs, "")), _read(body, "channel", _text, None)
+    selection = Selection(kinds=kinds, channel=channel, from_ms=from_ms, to_ms=to_ms)
     limit = _within("limit", _read(body, "limit", _integer, _STEP), 1, MOST_REPLAYED)
     resume = _read(body, "resume", _text, None)
     if ways == ["dead_letters"]:
         if numbers != "all":
             raise RequestError(400, 'dead_letters must be "all" or a list of numbers', "dead_letters")
         check_names(body, ("dead_letters", "limit", "resume", *_SELECTION))
-        return await desk.replay_all_letters(app_id, name, selection, limit=limit, resume=resume)
+        return await desk.replay_all_letters(app_id, endpoint, selection, limit=limit, resume=resume)
     after, until = _read(body, "after", _integer, None), _read(body, "until", _integer, None)
-    return await desk.replay_range(app_id, name, selection, limit=limit, after=after, until=until, resume=resume)
+    _check_order("after", after, "until", until)
+    return await desk.replay_range(app_id, endpoint, selection, limit=limit, after=after, until=until, resume=resume)
 
 
 # -- reading what was asked: each returns the value or raises ValueError with what it must be
@@ -249,6 +248,11 @@ def _within(name: str, value: int, least: int, most: int) -> int:
     if not least <= value <= most:
         raise RequestError(400, f"must be from {least} to {most}", name)
     return value
+
+
+def _check_order(first: str, begins: int | None, last: str, ends: int | None) -> None:
+    if begins is not None and ends is not None and ends < begins:
+        raise RequestError(400, f"must not be before {first}", last)
 
 
 def _read(body: Mapping[str, object], name: str, read: Callable[[object], T], default: T | None) -> Any:

@@ -25,6 +25,7 @@ from gateway.core.delivery import REPLAY_LANE, Delivery
 from gateway.core.error import RequestError
 from gateway.core.lifecycle import LifecycleEvent
 from gateway.core.webhook import Router
+from gateway.desk.feed import check_cursor
 from gateway.desk.selection import Selection
 from gateway.desk.timeline import cursor_before
 from gateway.ports import Ledger, Outbox, Past, Wake
@@ -125,6 +126,7 @@ class Replay:
             last = newest if until is None else min(until, newest)
             if after is None:
                 after = 0
+            await check_cursor(self._ledger, app_id, after)
             if selection.from_ms is not None:
                 after = await cursor_before(self._ledger, app_id, selection.from_ms - _SLACK_MS, after, last)
         chosen: list[Delivery] = []

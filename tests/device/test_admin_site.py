@@ -317,6 +317,7 @@ async def test_reload_is_answered_with_what_came_of_it(served: Served) -> None:
         ("GET", "/v1/connections?limit=x", b"", 400, "limit"),
         ("GET", "/v1/connections?after=x", b"", 400, "after"),
         ("GET", "/v1/connections?after=1:1e.:1.1", b"", 400, "after"),
+        ("GET", "/v1/channels?after=x", b"", 400, "after"),
         ("GET", "/v1/connections?app=999", b"", 404, "app"),
         ("GET", "/v1/channels?prefx=a", b"", 400, "prefx"),
         ("GET", f"{APP}/webhooks/endpoints/nobody/deliveries", b"", 404, None),

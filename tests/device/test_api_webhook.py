@@ -275,6 +275,14 @@ async def test_replay_by_number_by_id_by_cursor_and_by_time(served: Served, kit:
         ({"after": 0, "limit": 1001}, "limit", "must be from 1 to 1000"),
         ({"after": 0, "event": "message.publishd"}, "event", "did you mean 'message.published'"),
         ({"after": 0, "resume": "dead:1:2"}, "resume", "resume must be"),
+        # what a program sends that has no value for it: it must not be taken for a wish to have everything again
+        ({"after": None}, None, "name one of"),
+        ({"from": None, "until": None}, None, "name one of"),
+        ({"event_id": None, "dead_letters": None}, None, "name one of"),
+        ({"after": 2, "until": 1}, "until", "must not be before after"),
+        ({"from": "2026-01-25T10:00:01Z", "to": "2026-01-25T10:00:00Z"}, "to", "must not be before from"),
+        ({"dead_letters": "all", "from": 2, "to": 1}, "to", "must not be before from"),
+        ({"after": 4_000}, "after", "the cursor is ahead of the ledger"),
     ],
 )
 async def test_a_mistaken_replay_is_refused_with_its_place(
@@ -286,6 +294,18 @@ async def test_a_mistaken_replay_is_refused_with_its_place(
     assert (status, at) == (400, where)
     assert sentence in error
     assert await kit.outbox.count_dead(KEY) == 1
+
+
+async def test_what_is_null_in_a_replay_is_as_if_it_were_not_there(served: Served, kit: DeskKit) -> None:
+    await kit.happen(1)
+    await kit.settle(KEY, State.DEAD, REFUSED_500, reason="max_attempts")
+    body = {"event_id": None, "dead_letters": "all", "after": None, "from": None, "event": None, "limit": None, "resume": None}
+    assert (await replay(served, body))["replayed"] == 1
+
+
+async def test_dead_letters_of_a_time_that_ends_before_it_begins_are_refused(served: Served) -> None:
+    status, error, at = await refused(served, f"{BACKEND}/dead_letters", **{"from": "2", "to": "1"})
+    assert (status, error, at) == (400, "must not be before from", "to")
 
 
 async def test_a_body_that_is_no_json_is_refused(served: Served) -> None:
