@@ -57,7 +57,7 @@ class Wheel:
         if before == OFF:
             self._count += 1
         else:
-            del self._spokes[before][rider]
+            self._take_off(rider, before)
         self._spokes[spoke][rider] = None
         rider.spoke = spoke
 
@@ -65,7 +65,7 @@ class Wheel:
         """Take the rider off, if it is on."""
         spoke = rider.spoke
         if spoke != OFF:
-            del self._spokes[spoke][rider]
+            self._take_off(rider, spoke)
             rider.spoke = OFF
             self._count -= 1
 
@@ -77,6 +77,12 @@ class Wheel:
             rider.spoke = self._hand
         self._spokes[self._hand].update(left)
         left.clear()
+
+    def _take_off(self, rider: Rider, number: int) -> None:
+        spoke = self._spokes[number]
+        del spoke[rider]
+        if not spoke:
+            spoke.clear()  # a dict that has become empty keeps the room of all it held
 
     def take(self, limit: int) -> list[Rider]:
         """Take off, and return, at most `limit` riders that are due now."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sys import getsizeof
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +53,18 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(beats: int) -> None:
     with pytest.raises(ValueError, match="do not fit"):
         wheel.put(rider, beats)
     assert due_in(wheel, 2) == [[], [rider]]
+
+
+def test_a_crowd_that_has_gone_leaves_no_room_taken() -> None:
+    wheel = Wheel(5)
+    crowd = [Rider() for _ in range(1000)]
+    sizes = [getsizeof(spoke) for spoke in wheel._spokes]
+    for rider in crowd:
+        wheel.put(rider, 1)
+        wheel.put(rider, 4)
+    for rider in crowd:
+        wheel.remove(rider)
+    assert [getsizeof(spoke) for spoke in wheel._spokes] == sizes
 
 
 def test_putting_again_moves() -> None:
