@@ -14,6 +14,8 @@ from html import escape
 _WIDTH, _GAP, _HEAD = 860, 28, 58
 _BAR, _LABEL = 21, 112
 _LINES, _LEFT, _BOTTOM, _TOP = 230, 46, 40, 34
+#: of the words below an axis: how wide a character is at most, and how far apart two of them stay
+_CHARACTER, _APART = 7, 6
 
 #: one class each: of text, of what belongs to the gateway, to the floor, to others, of axes; light, then dark
 _COLOURS = {
@@ -71,7 +73,7 @@ def lines(title: str, across: str, curves: Mapping[str, Sequence[tuple[float, fl
         _, at = place(1, tick)
         parts.append(f'<path d="M{_LEFT},{at:.1f} H{right:.1f}" class="axis"/>')
         parts.append(_text(_LEFT - 8, at + 4, number_of(tick), "words", "end"))
-    parts += [_text(place(x, 0)[0], bottom + 17, _short(x), "words", "middle") for x in xs]
+    parts += [_text(at, bottom + 17, words, "words", "middle") for at, words in labels([(place(x, 0)[0], _short(x)) for x in xs])]
     for name, points in curves.items():
         kind = name if name in ("gateway", "floor") else "other"
         places = [place(x, y) for x, y in points]
@@ -80,6 +82,22 @@ def lines(title: str, across: str, curves: Mapping[str, Sequence[tuple[float, fl
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" class="{kind}"/>' for x, y in places]
     parts.append(_text((_LEFT + right) / 2, _LINES - 8, across, "words", "middle"))
     return Panel(parts, _LINES)
+
+
+def labels(wanted: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Return where the words below an axis go, middle and words, from left to right: below their points, but never into others.
+
+    One gives way to its right neighbour: it moves to the left, or is left out if that would be by more than half its width.
+    """
+    found: list[tuple[float, str]] = []
+    room = math.inf
+    for at, words in reversed(wanted):
+        half = len(words) * _CHARACTER / 2
+        middle = min(at, room - half)
+        if at - middle <= half:
+            found.append((middle, words))
+            room = middle - half - _APART
+    return found[::-1]
 
 
 def sheet(title: str, note: str, panels: Sequence[Panel], columns: int) -> str:

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
+from itertools import pairwise
 
 import pytest
 
 if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
+from hypothesis import given
+from hypothesis import strategies as st
     pytest.skip("server and load need a core each, on Linux", allow_module_level=True)
 
 from bench import __main__ as run
@@ -297,3 +300,18 @@ def test_what_is_not_installed_is_told_with_what_to_do(monkeypatch: pytest.Monke
     assert set(peer.absent()) == {"soketi", "uWebSockets.js", "ws", "Socket.IO", "nchan"}
     assert "--install-peers" in peer.absent()["soketi"]
     assert "libnginx-mod-nchan" in peer.absent()["nchan"]
+@given(st.lists(st.tuples(st.floats(0, 400), st.sampled_from(["0", "10", "19.4k", "100k"])), min_size=1, max_size=8))
+def test_labels_never_overlap_and_stay_below_their_points(wanted: list[tuple[float, str]]) -> None:
+    wanted.sort()
+    found = plot.labels(wanted)
+    assert found[-1] == wanted[-1]
+    ends = [(middle - 3.5 * len(words), middle + 3.5 * len(words)) for middle, words in found]
+    assert all(one[1] < other[0] for one, other in pairwise(ends))
+    assert all(any(word == words and 0 <= at - middle <= 3.5 * len(words) for at, word in wanted) for middle, words in found)
+
+
+def test_labels_that_have_room_stay_where_they_are() -> None:
+    assert plot.labels([(0.0, "10"), (60.0, "100")]) == [(0.0, "10"), (60.0, "100")]
+    assert [words for _, words in plot.labels([(327.0, "10k"), (354.0, "19.4k")])] == ["10k", "19.4k"]
+
+
