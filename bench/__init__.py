@@ -10,7 +10,7 @@
     python -m bench.storm                         how long those who are in wait while 10,000 others connect
     python -m bench.memory                        how much memory an idle connection takes
     python -m bench.churn --connects 1000000      whether memory stays what it was while a million come and go
-    python -m bench.liveness                      what it costs to know that as many idle ones as there may be are alive
+    python -m bench.liveness                      what it costs to know that 50,000 idle ones are alive
     python -m bench.inside                        what 50,000 cost of the gateway's own time, without sockets
     python -m bench.webhook                       how fast and how soon webhooks arrive, and what they cost subscribers
     python -m bench.webhook --stall               how long the loop stands still meanwhile, seen by a client

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -39,7 +40,7 @@ from bench import (
 from bench import (
     churn as churning,
 )
-from bench.load import Round, churn, crowd
+from bench.load import Round, arriving, churn, crowd
 from bench.machine import describe
 from bench.probe import probe, probed_bodies
 from bench.receiver import Receiver
@@ -164,12 +165,41 @@ def test_a_ping_of_the_gateway_has_its_pong_and_is_counted() -> None:
     assert one.published >= 6
 
 
-def test_idle_connections_are_held_and_their_liveness_told(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("connections", "most", "held"), [(50_000, 19_400, [16_667, 16_667, 16_666]), (50_000, 50_000, [50_000]), (3, 2, [2, 1])]
+)
+def test_connections_are_held_by_as_few_gateways_as_can_be(connections: int, most: int, held: list[int]) -> None:
+    assert liveness.shares(connections, most) == held
+
+
+@pytest.mark.parametrize(("descriptors", "by"), [(1000, "one gateway"), (liveness.SPARE + 15, "2 gateways")])
+def test_idle_connections_are_held_and_their_liveness_told(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, descriptors: int, by: str
+) -> None:
+    monkeypatch.setattr(liveness, "raise_files", lambda: descriptors)
     with collected() as answers:
-        assert liveness.main("--connections 20 --silence 1 --seconds 4".split()) == 0
-    assert answers[0].figures["connections"] == 20
-    assert 0 < answers[0].figures["share_percent"] < 100
-    assert capfd.readouterr().out.startswith("20 idle connections, ")
+        assert liveness.main("--connections 30 --silence 1 --seconds 4 --rounds 1".split()) == 0
+    figures = answers[0].figures
+    assert (figures["connections"], figures["processes"]) == (30, int(by != "one gateway") + 1)
+    assert figures["pings_per_s"] == pytest.approx(30 / 1.5, rel=0.4)
+    assert 0 < figures["share_percent"] < figures["measured_share_percent"]
+    assert capfd.readouterr().out.startswith(f"30 idle connections held by {by} (")
+
+
+def test_there_is_no_answer_where_pings_were_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "DUE_PART", 1000)
+    with pytest.raises(SystemExit, match=r"no answer: .* pings a second were answered, where 10 are due"):
+        liveness.main("--connections 20 --silence 1 --seconds 0.5 --rounds 1".split())
+
+
+def test_subscribers_arrive_at_the_pace_they_were_given() -> None:
+    with floor() as server:
+        start = time.monotonic()
+        with arriving(server, traffic.subscribers(21, 1), 20) as load:
+            load.wait_until_ready()
+            assert time.monotonic() - start > 1.0
+            load.begin(0.2)
+            assert load.finish().published == 0
 
 
 def test_connections_in_process_answer_their_pings() -> None:

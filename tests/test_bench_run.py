@@ -8,15 +8,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
-from itertools import pairwise
 
 import pytest
-
-if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
 from hypothesis import given
 from hypothesis import strategies as st
+
+if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
     pytest.skip("server and load need a core each, on Linux", allow_module_level=True)
 
 from bench import __main__ as run
@@ -218,13 +218,38 @@ def test_one_part_that_misses_the_goal_is_enough() -> None:
     assert row.verdict == goal.NOT_MET
 
 
-def test_too_few_descriptors_are_not_the_gateways_fault() -> None:
-    figures = {"connections": 19_700.0, "descriptors": 20_000.0, "share_percent": 0.5}
+@pytest.mark.parametrize(
+    ("held", "processes", "files", "said", "verdict"),
+    [
+        (50_000, 3, 20_000, "50,000 by 3 processes: here one may have 20,000 files open", goal.MET),
+        (50_000, 1, 60_000, "50,000 by one process", goal.MET),
+        (600, 1, 20_000, "600 by one process", goal.NOT_MET),
+    ],
+)
+def test_too_few_descriptors_take_more_processes(held: int, processes: int, files: int, said: str, verdict: str) -> None:
+    figures = {"connections": held, "processes": processes, "descriptors": files, "share_percent": 1.5}
     told = [Told("liveness", 1.0, [Answer("", False, {}, figures)])]
     row = judged("idle connections", "50,000", told)
-    assert (row.measured, row.verdict) == ("19,700: here a process may have 20,000 files open", goal.NOT_MEASURED)
-    figures |= {"connections": 50_000.0, "descriptors": 60_000.0}
-    assert judged("idle connections", "50,000", told).verdict == goal.MET
+    assert (row.measured, row.verdict) == (said, verdict)
+    row = judged("liveness", "below 2 % of a core in all", told)
+    assert row.measured == f"{held:,} with sockets: 1.5 %; in-process was not asked"
+
+
+@pytest.mark.parametrize(
+    ("mine", "floors", "said", "verdict"),
+    [
+        (1.51, 1.76, "0.86 x: the gateway's 1.51 x, the floor's 1.76 x", goal.MET),
+        (1.51, 1.0, "1.51 x: the gateway's 1.51 x, the floor's 1 x", goal.NOT_MET),
+        # A floor that fell, which is noise, makes nothing worse.
+        (1.25, 0.9, "1.25 x: the gateway's 1.25 x, the floor's 0.90 x", goal.MET),
+    ],
+)
+def test_a_cost_is_judged_without_the_growth_that_the_floor_has_too(mine: float, floors: float, said: str, verdict: str) -> None:
+    figures = {"far_over_near": mine, "floor_far_over_near": floors}
+    told = [Told("growth-publish", 1.0, [Answer("", False, {}, figures)])]
+    row = judged("CPU per publish", "at most 1.3 x, the floor's growth taken out", told)
+    assert (row.measured, row.verdict) == (said, verdict)
+    assert judged("CPU per connect", row.wanted, told).measured == "growth-connect was not asked"
 
 
 def test_beyond_the_descriptors_the_cost_of_a_delivery_is_calculated() -> None:
@@ -286,20 +311,6 @@ def test_plots_are_well_formed_whatever_they_show() -> None:
     assert len(drawn.findall("{http://www.w3.org/2000/svg}g")) == len(panels)
 
 
-@pytest.mark.parametrize(
-    ("most", "ticks"), [(16.7, [0, 5, 10, 15, 20]), (155, [0, 50, 100, 150, 200]), (1, [0, 0.25, 0.5, 0.75, 1])]
-)
-def test_an_axis_has_round_numbers_up_to_the_greatest(most: float, ticks: list[float]) -> None:
-    assert plot._ticks(most) == pytest.approx(ticks)
-
-
-def test_what_is_not_installed_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(peer, "NODE_FOLDER", tmp_path)
-    monkeypatch.setattr(peer, "_NCHAN", tmp_path / "none.so")
-    assert [each.name for each in peer.peers()] == ["websockets"]
-    assert set(peer.absent()) == {"soketi", "uWebSockets.js", "ws", "Socket.IO", "nchan"}
-    assert "--install-peers" in peer.absent()["soketi"]
-    assert "libnginx-mod-nchan" in peer.absent()["nchan"]
 @given(st.lists(st.tuples(st.floats(0, 400), st.sampled_from(["0", "10", "19.4k", "100k"])), min_size=1, max_size=8))
 def test_labels_never_overlap_and_stay_below_their_points(wanted: list[tuple[float, str]]) -> None:
     wanted.sort()
@@ -315,3 +326,17 @@ def test_labels_that_have_room_stay_where_they_are() -> None:
     assert [words for _, words in plot.labels([(327.0, "10k"), (354.0, "19.4k")])] == ["10k", "19.4k"]
 
 
+@pytest.mark.parametrize(
+    ("most", "ticks"), [(16.7, [0, 5, 10, 15, 20]), (155, [0, 50, 100, 150, 200]), (1, [0, 0.25, 0.5, 0.75, 1])]
+)
+def test_an_axis_has_round_numbers_up_to_the_greatest(most: float, ticks: list[float]) -> None:
+    assert plot._ticks(most) == pytest.approx(ticks)
+
+
+def test_what_is_not_installed_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(peer, "NODE_FOLDER", tmp_path)
+    monkeypatch.setattr(peer, "_NCHAN", tmp_path / "none.so")
+    assert [each.name for each in peer.peers()] == ["websockets"]
+    assert set(peer.absent()) == {"soketi", "uWebSockets.js", "ws", "Socket.IO", "nchan"}
+    assert "--install-peers" in peer.absent()["soketi"]
+    assert "libnginx-mod-nchan" in peer.absent()["nchan"]

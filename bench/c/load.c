@@ -1,10 +1,10 @@
-/* Subscribers and publishers: load PORT[:PUBLISH_PORT] SUBSCRIBERS REQUESTS PUBLISHERS
+/* Subscribers and publishers: load PORT[:PUBLISH_PORT] SUBSCRIBERS REQUESTS PUBLISHERS [CONNECTS]
  *
  * SUBSCRIBERS holds two records each (upgrade request, subscriptions), REQUESTS one HTTP request per channel; subscriber i
  * is on channel i % channels, or on as many channels in turn as its record has subscriptions; then nothing is timed. Without
  * a subscription, being connected is being subscribed. A record of SUBSCRIBERS that is "#FD" is a connection that the parent
  * has made and subscribed. Where the request is a frame it is a client event: the first PUBLISHERS of the subscribers send
- * it, and all others receive it. Says "ready"; then each line "SECONDS RATE" on standard input (RATE: publishes per second;
+ * it, and all others receive it. CONNECTS is how many subscribers connect per second, 0: as fast as it goes. Says "ready"; then each line "SECONDS RATE" on standard input (RATE: publishes per second;
  * 0: as fast as the window of one publish per publisher lets) makes a round, answered by a line
  *
  *     published delivered refused seconds cpu_s p50_us p99_us max_us
@@ -17,7 +17,8 @@
 
 #include "wire.h"
 
-enum { MARKS = 256, SLOWEST_US = 1 << 20 };
+/* AT_ONCE: how many are on their way while nobody says how many are to come */
+enum { MARKS = 256, SLOWEST_US = 1 << 20, AT_ONCE = 32 };
 
 /* A slow server with many subscribers may have much to do when the last publish is out. */
 static const int64_t PATIENCE_NS = 60000000000LL;
@@ -57,34 +58,49 @@ static void hear_until(struct subscriber *s, uint8_t *buffer, size_t room, int f
 
 static void hear_frames(int i, int64_t at);
 
-/* Many take their time to come, and the first ones may be asked meanwhile whether they are alive. */
-static void hear_early_ones(void) {
+static int hear(int64_t wait_ns) {
     struct epoll_event events[512];
-    for (int n = 512; n == 512;) {
-        n = epoll_wait(poll_fd, events, 512, 0);
-        for (int k = 0; k < n; k++) hear_frames(events[k].data.u64, now_ns());
-    }
+    struct timespec timeout = {wait_ns / 1000000000, wait_ns % 1000000000};
+    int n = epoll_pwait2(poll_fd, events, 512, &timeout, NULL);
+    for (int k = 0; k < n; k++) hear_frames(events[k].data.u64, now_ns());
+    return n;
 }
 
-static void subscribe_all(int port, struct bytes *scripts) {
+/* Many take their time to come, and the first ones may be asked meanwhile whether they are alive. */
+static void hear_early_ones(int64_t until) {
+    for (int64_t now; (now = now_ns()) < until;) hear(until - now);
+    while (hear(0) == 512) continue;
+}
+
+static int is_made(struct bytes *hello) { return hello->size && *hello->data == '#'; }
+
+/* Subscribe those from first to last, in steps that all of them take together: the server has the next one's while we have this one's. */
+static void subscribe(int port, struct bytes *scripts, int first, int last) {
     uint8_t buffer[65536];
-    for (int i = 0; i < n_subscribers; i++) {
-        struct subscriber *s = &subscribers[i];
-        struct bytes *hello = &scripts[2 * i], *subscription = &scripts[2 * i + 1];
-        int channels = count_frames(subscription);
-        n_subscriptions += channels ? channels : 1;
-        if (hello->size && *hello->data == '#') {
-            s->fd = atoi(hello->data + 1);
-            s->reader.is_open = 1;
-        } else {
-            s->fd = dial(port, i);
-            put(s->fd, hello->data, hello->size);
-            hear_until(s, buffer, sizeof buffer, channels ? 1 : 0);
-            put(s->fd, subscription->data, subscription->size);
-            hear_until(s, buffer, sizeof buffer, channels);
+    for (int i = first; i < last; i++) {
+        struct bytes *hello = &scripts[2 * i];
+        subscribers[i].fd = is_made(hello) ? atoi(hello->data + 1) : dial(port, i);
+        subscribers[i].reader.is_open = is_made(hello);
+        if (!is_made(hello)) put(subscribers[i].fd, hello->data, hello->size);
+    }
+    for (int step = 0; step < 2; step++) {
+        for (int i = first; i < last; i++) {
+            struct bytes *subscription = &scripts[2 * i + 1];
+            int channels = count_frames(subscription);
+            if (step) n_subscriptions += channels ? channels : 1;
+            if (is_made(&scripts[2 * i])) continue;
+            hear_until(&subscribers[i], buffer, sizeof buffer, step ? channels : channels ? 1 : 0);
+            if (!step) put(subscribers[i].fd, subscription->data, subscription->size);
         }
-        watch(poll_fd, s->fd, i);
-        if (i % 256 == 255) hear_early_ones();
+    }
+    for (int i = first; i < last; i++) watch(poll_fd, subscribers[i].fd, i);
+}
+
+static void subscribe_all(int port, struct bytes *scripts, double per_s) {
+    int64_t start = now_ns();
+    for (int i = 0, step = per_s ? 1 : AT_ONCE; i < n_subscribers; i += step) {
+        hear_early_ones(per_s ? start + i / per_s * 1e9 : 0);
+        subscribe(port, scripts, i, i + step < n_subscribers ? i + step : n_subscribers);
     }
 }
 
@@ -174,7 +190,7 @@ static void run(double seconds, double rate) {
             due += every;
         }
         if (now >= end && (!n_publishers || (answered == published && delivered == (published - refused) * audience))) break;
-        int64_t wait = now < end && due > now ? due - now : 1000000;
+        int64_t next = n_publishers ? due : end, wait = now < end && next > now ? next - now : 1000000;
         struct timespec timeout = {0, wait < 100000000 ? wait : 100000000};
         int n = epoll_pwait2(poll_fd, events, 512, &timeout, NULL);
         now = now_ns();
@@ -190,7 +206,7 @@ static void run(double seconds, double rate) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 5) die("usage");
+    if (argc != 5 && argc != 6) die("usage");
     int port = atoi(argv[1]);
     char *other = strchr(argv[1], ':');
     publish_port = other ? atoi(other + 1) : port;
@@ -204,7 +220,7 @@ int main(int argc, char **argv) {
     publishers = calloc(n_publishers + 1, sizeof *publishers);
     histogram = calloc(SLOWEST_US, sizeof *histogram);
     poll_fd = epoll_create1(0);
-    subscribe_all(port, scripts);
+    subscribe_all(port, scripts, argc > 5 ? atof(argv[5]) : 0);
     if (!are_client_events && n_subscriptions == n_subscribers) {
         sent_at = calloc(n_channels + 1, sizeof *sent_at);
         sent = calloc(n_channels + 1, sizeof *sent);
