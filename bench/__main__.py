@@ -9,10 +9,11 @@ import time
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from bench import paper, peer, record
-from bench.question import QUESTIONS, Question
+from bench import meanwhile, paper, peer, record, stock
+from bench.question import MOST_WAITING, QUESTIONS, Question
 from bench.record import Told
 from bench.report import Answer, collected
 from bench.server import ROOT
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked = [each for each in asked if options.only or each.name not in told or not told[each.name].is_whole]
     for name, why in peer.absent().items():
         print(f"{name} is not beside the gateway: {why}", file=sys.stderr, flush=True)
+    if not options.quick and {"backlog", "growth-webhook"} & {each.name for each in asked}:
+        meanwhile.plan(partial(stock.prepare, MOST_WAITING))
     begun_at = time.monotonic()
     for number, question in enumerate(asked, 1):
         print(f"[{number}/{len(asked)}] {time.monotonic() - begun_at:.0f} s: {question.name}", file=sys.stderr, flush=True)

@@ -7,34 +7,23 @@ bodies, memory, and disk. The backlog is written through the outbox itself, of e
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from bench import traffic
 from bench.load import Round
 from bench.machine import LOAD_CORE, cpu_s, peak_bytes, pinned, resident_bytes
 from bench.receiver import Receiver
 from bench.report import answer, compare, summarize
 from bench.server import Server, gateway
+from bench.stock import ENDPOINT, stock
 from bench.webhook import LANES, poster
-from gateway.config.record import OutboxSettings
-from gateway.core.ident import Ids
-from gateway.core.lifecycle import Instant, Lifecycle, LifecycleEvent
-from gateway.core.publication import Publication
-from gateway.core.webhook import Endpoint, Router
 from gateway.outbox.query import QUERY
-from gateway.outbox.sqlite import SqliteOutbox
-from gateway.ports import Commit
 
-_CHANNELS = 1000
-#: events written at once while filling
-_AT_ONCE = 2000
 #: webhooks remembered, for the floor to post, and how often it posts them
 _KEPT, _REPEATS = 50, 40
 #: starts without a backlog; the quickest counts, the first meets cold files
@@ -43,34 +32,6 @@ _STARTS = 2
 _PATIENCE_S, _LEAST_PER_S = 30.0, 2000
 #: seconds what was delivered is given to be swept out of the file
 _SWEPT_S = 60.0
-
-
-async def fill(path: Path, count: int, endpoint: str = "bench") -> float:
-    """Make a store with so many events that are due to an endpoint, the receiver's; return the events written per second."""
-    settings = OutboxSettings()
-    outbox = SqliteOutbox(
-        path=path, synchronous=settings.synchronous, max_size=settings.max_size, retention_s=settings.retention_s
-    )
-    await outbox.open()
-    due_to = Endpoint(traffic.APP_ID, endpoint, "http://127.0.0.1/", ("secret",), format="batch", concurrency=LANES)
-    router = Router([due_to], "bench", {})
-    lifecycle = Lifecycle(traffic.APP_ID, Ids(1), wanted=frozenset({"message.published"}), linger_s=0)
-    start = time.monotonic()
-    for first in range(0, count, _AT_ONCE):
-        events = list(_events(lifecycle, range(first, min(count, first + _AT_ONCE))))
-        await outbox.append(Commit(tuple(events), tuple(delivery for event in events for delivery in router.route(event))))
-    taken = time.monotonic() - start
-    await outbox.close()
-    return count / taken
-
-
-def _events(lifecycle: Lifecycle, numbers: Iterable[int]) -> Iterable[LifecycleEvent]:
-    now = Instant(time.monotonic(), time.time_ns() // 1_000_000)
-    for number in numbers:
-        name, channel, data = traffic.event(traffic.channel(number % _CHANNELS)).values()
-        for record in lifecycle.published(Publication(traffic.APP_ID, name, (channel,), data), {}, now):
-            assert isinstance(record, LifecycleEvent)
-            yield record
 
 
 def drain(receiver: Receiver, server: Server, count: int, start_cpu_s: float) -> Round:
@@ -137,11 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder) as folder:
         state = Path(folder, "state")
-        state.mkdir(mode=0o700)
-        filled_per_s = asyncio.run(fill(state / "outbox.sqlite", count))
+        filled_per_s = stock(state, count)
         size_before, _ = _sizes(state)
         with pinned(LOAD_CORE), Receiver(keep=_KEPT) as receiver:
-            webhooks = [receiver.webhook(format="batch", events=["message.published"])]
+            webhooks = [receiver.webhook(name=ENDPOINT, format="batch", events=["message.published"])]
             empty_s, start_cpu_s = min(_start(webhooks) for _ in range(_STARTS))
             start = time.monotonic()
             with gateway(outbox="disk", webhooks=webhooks, state=state) as tested:

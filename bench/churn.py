@@ -38,11 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if first == done:
         raise SystemExit("no answer: most of the connects were in the last round")
     after = sizes[-1][1]
+    curve = [next(size for number, size in sizes if number >= done * tenth / 10) / 2**20 for tenth in range(1, 11)]
     grown = (after - before) / (done - first)
     return answer(
         f"{done:,} connections came, subscribed and went: {before / 2**20:.1f} MB after {first:,}, "
         f"{after / 2**20:.1f} MB after all, {grown:+.2f} bytes for each that came between; "
-        f"most {max(size for _, size in sizes) / 2**20:.1f} MB",
+        f"most {max(size for _, size in sizes) / 2**20:.1f} MB; after each tenth {', '.join(f'{size:.1f}' for size in curve)} MB",
         figures={
             "connects": done,
             "before_mb": before / 2**20,

@@ -11,7 +11,6 @@ Says a table and, for each curve, whether its far end costs more than its near e
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 import tempfile
 import time
@@ -21,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import traffic
-from bench.backlog import fill
 from bench.load import churn, crowd
 from bench.machine import LOAD_CORE, pinned, raise_files
 from bench.neighbour import refusing
 from bench.receiver import Receiver
 from bench.report import Growth, Result, alternate, answer, refuse, saturated, summarize, was_limited
 from bench.server import floor, gateway, responder
+from bench.stock import ENDPOINT, stock
 from bench.webhook import rate_of
 
 #: what grows by less is flat; two runs of the same thing differ by up to 15 % on a busy machine, and there are two of them
@@ -118,12 +117,13 @@ def _connect(size: int, rounds: int, seconds: float) -> tuple[Result, Result]:
 def _webhook(size: int, rounds: int, seconds: float) -> tuple[Result, Result]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, pinned(LOAD_CORE), refusing() as nowhere, Receiver() as receiver:
         state = Path(folder, "state")
-        state.mkdir(mode=0o700)
         if size:
-            asyncio.run(fill(state / "outbox.sqlite", size, endpoint="dead"))
+            stock(state, size)
+        else:
+            state.mkdir(mode=0o700)
         # Of what is published here the dead endpoint wants nothing: its backlog is what it was.
         dead = receiver.webhook(events=["channel.occupied"], format="batch", **{"retry.initial": "10s", "retry.max_delay": "10s"})
-        webhooks = [receiver.webhook(format="batch", events=["message.published"]), dead | {"name": "dead", "url": nowhere}]
+        webhooks = [receiver.webhook(format="batch", events=["message.published"]), dead | {"name": ENDPOINT, "url": nowhere}]
         _, mine, least = rate_of(receiver, rounds, seconds, lambda: gateway(outbox="disk", webhooks=webhooks, state=state))
     return mine, least
 

@@ -48,9 +48,12 @@ def pinned(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process that `spawn` started."""
-    process.terminate()
+def end(process: subprocess.Popen[bytes], *, at_once: bool = False) -> None:
+    """End a process that `spawn` started; `at_once` for one that has nothing to finish and might take its time with it."""
+    if at_once:
+        process.kill()
+    else:
+        process.terminate()
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:

@@ -122,6 +122,9 @@ def _report(around: Mapping[str, object], told: Sequence[Told], plots: Sequence[
     for name in plots:
         lines += ["", f"![{_ALT[name]}]({name})"]
     lines += ["", "## Every answer", "", *_answers(told)]
+    lines += ["", "## How long it took", "", "| question | seconds |", "|---|--:|"]
+    lines += [f"| {each.name} | {each.seconds:,.0f} |" for each in told]
+    lines.append(f"| all | {sum(each.seconds for each in told):,.0f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -99,7 +99,7 @@ def listening(name: str, command: Sequence[str], *, cwd: Path = ROOT) -> Iterato
             raise SystemExit(f"no answer: the {name} did not start: {b' '.join(line)!r}")
         yield Server(name, process.pid, *map(int, line))
     finally:
-        end(process)
+        end(process, at_once=True)
 
 
 def _config(

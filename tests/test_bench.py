@@ -31,6 +31,7 @@ from bench import (
     peer,
     pinger,
     publish,
+    stock,
     stop,
     storm,
     traffic,
@@ -200,6 +201,23 @@ def test_subscribers_arrive_at_the_pace_they_were_given() -> None:
             assert time.monotonic() - start > 1.0
             load.begin(0.2)
             assert load.finish().published == 0
+
+
+def test_a_stock_is_written_once_and_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled: list[int] = []
+
+    async def fill(path: Path, count: int) -> float:
+        filled.append(count)
+        path.write_text(str(count))  # noqa: ASYNC240 -- nobody else is on this loop
+        return 5.0
+
+    monkeypatch.setattr(stock, "_fill", fill)
+    stock._kept.cache_clear()
+    assert [stock.stock(tmp_path / name, count) for name, count in (("one", 7), ("two", 7), ("three", 8))] == [5.0] * 3
+    assert filled == [7, 8]
+    assert [(tmp_path / name / "outbox.sqlite").read_text() for name in ("one", "two", "three")] == ["7", "7", "8"]
+    assert (tmp_path / "one").stat().st_mode & 0o777 == 0o700
+    stock._kept.cache_clear()
 
 
 def test_connections_in_process_answer_their_pings() -> None:

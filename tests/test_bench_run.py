@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -20,12 +22,13 @@ if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
     pytest.skip("server and load need a core each, on Linux", allow_module_level=True)
 
 from bench import __main__ as run
-from bench import curve, goal, paper, peer, plot, record
+from bench import curve, goal, meanwhile, paper, peer, plot, record
 from bench.curve import Point
 from bench.question import QUESTIONS, Question
 from bench.record import Told
 from bench.report import Answer, Growth, Result, answer, collected
 from bench.server import ROOT
+from tests.patience import LONG_S
 
 RESULT = Result(per_s=10.0, cpu_us=5.0, p50_us=1.0, p99_us=2.0, server_share=0.95, load_share=0.5, done=10)
 GROWTH = Growth("subscribers", "delivery", [(10, 5.0, 4.0), (100, 6.0, 4.5)])
@@ -40,6 +43,7 @@ def test_a_quick_run_writes_goals_tables_figures_and_plots(tmp_path: Path, capfd
     assert set(figures["peers"]) | set(figures["absent"]) >= {"soketi", "nchan", "websockets"}
     table = (tmp_path / "README.md").read_text()
     assert "| longest stop of the loop by another thread | at most 1 ms | stop was not asked | not measured |" in table
+    assert re.search(r"\| fanout-1000-4 \| \d+ \|\n\| client-event \| \d+ \|\n\| all \| \d+ \|\n", table)
     for question in figures["questions"]:
         (told,) = question["answers"]
         assert " ".join(told["sentence"].split()) in table
@@ -108,6 +112,41 @@ def test_a_run_is_gone_on_with_where_it_has_no_answer(
     assert after["date"] == before["date"]
     # What is named is asked again.
     assert run.main(["--resume", "--only", "second", "--out", str(tmp_path)]) == 1
+
+
+def test_what_a_later_question_needs_is_made_while_another_one_waits() -> None:
+    done, may_go_on = list[str](), threading.Event()
+
+    def work() -> None:
+        may_go_on.wait(LONG_S)
+        done.append("it")
+
+    meanwhile.plan(work)
+    meanwhile.settle()
+    assert done == []
+    meanwhile.begin()
+    assert done == []
+    may_go_on.set()
+    meanwhile.settle()
+    assert done == ["it"]
+    meanwhile.begin()
+    meanwhile.settle()
+    assert done == ["it"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "planned"),
+    [([], 1), (["--only", "backlog"], 1), (["--only", "growth-webhook"], 1), (["--only", "fanout"], 0), (["--quick"], 0)],
+)
+def test_a_stock_is_planned_where_it_will_be_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], planned: int
+) -> None:
+    names = ("fanout-100-4", "backlog", "growth-webhook")
+    monkeypatch.setattr(run, "QUESTIONS", [Question(name, answers, [], []) for name in names])
+    plans: list[object] = []
+    monkeypatch.setattr(meanwhile, "plan", plans.append)
+    run.main([*arguments, "--out", str(tmp_path)])
+    assert len(plans) == planned
 
 
 def test_a_run_that_is_told_to_end_leaves_no_server_behind(tmp_path: Path) -> None:

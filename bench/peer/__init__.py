@@ -192,7 +192,7 @@ def _run_soketi(node: str) -> Iterator[Server]:
             _wait("soketi", process, log, lambda: b"Server is up" in log.read_bytes())
             yield Server("soketi", process.pid, port)
         finally:
-            end(process)
+            end(process, at_once=True)
 
 
 # -- others
@@ -229,7 +229,7 @@ def _run_nchan(nginx: str) -> Iterator[Server]:
             _wait("nchan", process, log, Path(folder, "pid").exists)
             yield Server("nchan", process.pid, port)
         finally:
-            end(process)
+            end(process, at_once=True)
 
 
 # -- helpers
