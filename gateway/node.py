@@ -229,7 +229,8 @@ class Node:
             reasons.append("the outbox cannot be written")
         full = sorted(tenant.app.id for tenant in self._tenants.values() if self._performer.has_no_room(tenant))
         if full and not self._recorder.is_failing:
-            reasons.append(f"the event queue is full for app {', '.join(full)}")
+            what = "the event queue is full" if self._recorder.is_queue_full else "the outbox is full, or cannot be written,"
+            reasons.append(f"{what} for app {', '.join(full)}")
         return reasons
 
     # -- what bootstrap says ---------------------------------------------------------------------------------------

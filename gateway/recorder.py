@@ -114,7 +114,7 @@ class Recorder:
 
     def is_full(self, app_id: str) -> bool:
         """Tell whether the app must be refused new work (webhooks are recorded or the work is not done)."""
-        return self.is_failing or self.queued >= self._capacity or self._outbox.is_full(app_id)
+        return self.is_failing or self.is_queue_full or self._outbox.is_full(app_id)
 
     def committed(self) -> asyncio.Future[None]:
         """Return a future that is done when everything recorded so far is durable.
@@ -153,6 +153,11 @@ class Recorder:
     def queued(self) -> int:
         """How many records are not yet written."""
         return self._recorded - self._written
+
+    @property
+    def is_queue_full(self) -> bool:
+        """More is recorded than can be written for the moment; else it is the outbox that `is_full` speaks of."""
+        return self.queued >= self._capacity
 
     async def start(self) -> None:
         """Begin writing."""

@@ -297,6 +297,14 @@ async def test_nobody_listening_costs_nothing() -> None:
         house.connect()
 
 
+async def test_a_full_queue_and_a_full_outbox_are_told_apart(house: House) -> None:
+    for _ in range(1000):
+        house.node.publish([Publication("1001", "e", ("orders",), "x")])
+    assert house.node.why_not_ready() == ["the event queue is full for app 1001"]
+    await house.events()
+    assert house.node.why_not_ready() == []
+
+
 async def test_without_room_work_is_refused_and_what_happens_anyway_is_recorded(house: House) -> None:
     (ada, to_ada), (bob, to_bob) = house.connect(), house.connect()
     house.join(ada, "private-c")
@@ -318,7 +326,7 @@ async def test_without_room_work_is_refused_and_what_happens_anyway_is_recorded(
     assert [frame["event"] for frame in to_bob.frames()] == ["pusher:error", "pusher:subscription_error"]
     for _ in range(5):
         house.say(bob, "pusher:subscribe", {"channel": "private-d", "auth": "key:wrong"})
-    assert house.node.why_not_ready() == ["the event queue is full for app 1001"]
+    assert house.node.why_not_ready() == ["the outbox is full, or cannot be written, for app 1001"]
     house.node.lost(ada, 1006, "connection_lost")
     house.sweep()
     kinds = await house.kinds()
