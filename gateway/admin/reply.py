@@ -10,10 +10,13 @@ from aiohttp import hdrs, web
 from gateway.core.error import RequestError
 from gateway.http import HttpConnection
 
+#: instead of what aiohttp says, which is what it is made of, and in which versions
+SERVER = "RawPush"
+
 
 def answered(status: int, answer: Any, **headers: str) -> web.Response:
     """Return an answer with what belongs to every one."""
-    told = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff", **headers}
+    told = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff", hdrs.SERVER: SERVER, **headers}
     return web.Response(status=status, body=orjson.dumps(answer), content_type="application/json", headers=told)
 
 

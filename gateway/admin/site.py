@@ -19,7 +19,7 @@ from gateway.admin.history import History
 from gateway.admin.login import LASTS_S, Logins
 from gateway.admin.order import Reload
 from gateway.admin.pages import BEFORE_LOGIN, HEADERS, Pages, wants_page
-from gateway.admin.reply import Connection, answered, refused
+from gateway.admin.reply import SERVER, Connection, answered, refused
 from gateway.admin.scrape import Scraper
 from gateway.admin.sources import Sources
 from gateway.admin.stream import Stream
@@ -93,6 +93,7 @@ class Site:
         self._reload = reload
         self._tasks: list[asyncio.Task[None]] = []
         self.app = web.Application(middlewares=[self._surround])
+        self.app.on_response_prepare.append(_named)
         self.app.router.add_get("/healthz", self._open(health.health))
         self.app.router.add_get("/readyz", self._open(health.readiness))
         self.app.router.add_get("/metrics", self._metrics)
@@ -238,6 +239,10 @@ _SENTENCES = {
     405: ("this path does not take this method", "method"),
     413: ("the body is too large: 1048576 bytes are allowed", "body"),
 }
+
+
+async def _named(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers[hdrs.SERVER] = SERVER
 
 
 def _parameters(request: web.Request) -> dict[str, list[str]]:

@@ -161,6 +161,7 @@ class Served:
             raw = await response.read()
             assert b"s3cret" not in raw
             assert response.headers["Cache-Control"] == "no-store"
+            assert response.headers["Server"] == "RawPush", "what it is made of is nobody's business"
             is_json = response.headers["Content-Type"] == "application/json"
             answer = orjson.loads(raw) if raw and is_json else raw.decode()
             assert response.status < 400 or method == "HEAD" or ("error" in answer or "reasons" in answer)

@@ -349,6 +349,7 @@ async def test_what_cannot_be_read_is_answered_in_json_too(served: Served, sent:
     writer.close()
     assert head.startswith(b"HTTP/1.0 400 ")
     assert b"Content-Type: application/json\r\n" in head + b"\r\n"
+    assert b"aiohttp" not in head
     assert orjson.loads(body) == {"error": "the request is not well-formed HTTP, or its head is too large"}
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
