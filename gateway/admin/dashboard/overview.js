@@ -67,7 +67,7 @@ export function lines(all) {
   const urgency = ([, one]) => (one.state === "disabled" ? 3 : one.state !== "healthy" ? 2 : one.dead_letters ? 1 : 0);
   if (all.length > SHOWN) all = [...all].sort((a, b) => urgency(b) - urgency(a)).slice(0, SHOWN);
   return table(["Endpoint", "State", "Backlog", "Oldest", "Success, 5 min", "p50 / p95", "Dead", "Last answer"], all.map(([app, one]) => [
-    h("span", {}, link(["webhooks", app.id, one.name], one.name), h("br"), h("small", {}, `app ${app.id}`)), pill(one.state), number(one.backlog), one.oldest_age_ms === undefined ? "–" : duration(one.oldest_age_ms),
-    percent(one.recent.success_rate), one.recent.p50_ms === undefined ? "–" : `${duration(one.recent.p50_ms)} / ${duration(one.recent.p95_ms)}`, number(one.dead_letters), one.last ? String(one.last.status ?? one.last.error ?? one.last.stage) : "none yet",
+    h("span", {}, link(["webhooks", app.id, one.name], one.name), h("br"), h("small", { class: "nowrap" }, `app ${app.id}`)), pill(one.state), number(one.backlog), one.oldest_age_ms === undefined ? "–" : h("span", { class: "nowrap" }, duration(one.oldest_age_ms)),
+    percent(one.recent.success_rate), one.recent.p50_ms === undefined ? "–" : h("span", { class: "nowrap" }, `${duration(one.recent.p50_ms)} / ${duration(one.recent.p95_ms)}`), number(one.dead_letters), one.last ? String(one.last.status ?? one.last.error ?? one.last.stage) : "none yet",
   ]), "No app has a webhook yet: add [[apps.webhooks]] to the file and reload.");
 }
