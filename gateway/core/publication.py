@@ -78,7 +78,12 @@ def parse_batch(body: object, app: App, trace: Trace | None = None) -> list[Publ
     for index, item in enumerate(batch):
         where = f"batch[{index}]"
         event = _object(item, where)
-        channel = _channel(event.get("channel"), app.limits, f"{where}.channel")
+        channel = event.get("channel")
+        if channel is None:
+            raise RequestError(
+                400, "an event of a batch goes to one channel: name it in channel", f"{where}.channel", reason="invalid_channel"
+            )
+        channel = _channel(channel, app.limits, f"{where}.channel")
         publications.append(_publication(event, app, (channel,), f"{where}.", trace))
     return publications
 

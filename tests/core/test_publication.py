@@ -203,6 +203,11 @@ def test_one_wrong_event_refuses_the_batch_and_is_named(item: object, expected: 
     assert facts(batch_refusal({"batch": [ITEM, ITEM, item, ITEM]})) == expected
 
 
+def test_whoever_names_the_channels_of_an_event_in_a_batch_is_told_how_to_name_its_channel() -> None:
+    refusal = batch_refusal({"batch": [{"name": "e", "data": "", "channels": ["a"]}]})
+    assert "an event of a batch goes to one channel: name it in channel" in str(refusal)
+
+
 # -- what is recorded of a refused publish
 
 
