@@ -246,6 +246,16 @@ def test_events_follow_until_ctrl_c(file: Path, gateway: PlayedGateway) -> None:
     ]
 
 
+def test_events_that_end_with_the_gateway_say_how_to_go_on(rawpush: Rawpush, gateway: PlayedGateway) -> None:
+    page = {"events": [], "cursor": 10, "forgotten": 0}
+    gateway.answer = lambda asked: page if len(gateway.asked) == 1 else (503, {"error": "the gateway stops"})
+    code, _, err = rawpush("webhooks", "events", "--follow")
+    assert (code, err) == (1, "go on with: --after 10\nrawpush: the gateway stops\n")
+    gateway.answer = lambda asked: (503, {"error": "the gateway stops"})
+    code, _, err = rawpush("webhooks", "events", "--follow")
+    assert (code, err) == (1, "rawpush: the gateway stops\n"), "from where it was told to begin"
+
+
 @pytest.mark.parametrize(("is_ok", "code"), [(True, 0), (False, 1)])
 def test_test_ends_as_the_endpoint_did(rawpush: Rawpush, gateway: PlayedGateway, is_ok: bool, code: int) -> None:
     gateway.answer = lambda asked: {"ok": is_ok, "event_id": "e", "stage": "connect", "latency_ms": 1.0, "error": "refused"}

@@ -176,6 +176,10 @@ def _events(client: Client, options: argparse.Namespace) -> int:
         if after is not None:
             print(f"\ngo on with: --after {after}", file=sys.stderr, flush=True)
         return DONE
+    except Refused:
+        if after != options.after:
+            print(f"go on with: --after {after}", file=sys.stderr, flush=True)
+        raise
     if not options.json:
         _say(f"cursor {after}")
     return DONE
