@@ -48,7 +48,7 @@ Start-up lines and "ready" go to standard output, the log to standard error.
 SIGTERM or Ctrl-C: no new connections, the live ones are sent away over [server] drain, what is due is delivered for
 at most [server] shutdown_timeout, and the rest waits in the outbox for the next start.
 
-Any setting of [server], [outbox] and [log] can be overridden from the environment, for example
+Any setting outside of [[apps]] can be overridden from the environment, for example
 RAWPUSH_SERVER__PORT=8001 or RAWPUSH_LOG__LEVEL=debug.
 """
 
