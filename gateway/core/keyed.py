@@ -31,6 +31,14 @@ class Keyed:
         outer.update(inner.digest())
         return outer.hexdigest()
 
+    def digest(self, *pieces: bytes) -> bytes:
+        """Return the signature as bytes, of the message that goes on with these pieces."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        for piece in pieces:
+            inner.update(piece)
+        outer.update(inner.digest())
+        return outer.digest()
+
 
 @lru_cache(maxsize=1024)
 def keyed(key: bytes) -> Keyed:

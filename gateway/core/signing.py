@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from gateway.core.delivery import REPLAY_LANE, Request
 from gateway.core.endpoint import Endpoint, key_of
 from gateway.core.format import FORMATS
+from gateway.core.keyed import keyed
 from gateway.core.trace import Trace, of_envelope
 from gateway.core.trace import headers as trace_headers
 
@@ -59,15 +60,14 @@ def _trace(request: Request) -> Trace | None:
 
 def plain(secret: str, body: bytes) -> str:
     """Return the lower-case hex HMAC-SHA256 of the body; the key is the secret as it is written, `whsec_` included."""
-    return hmac.digest(secret.encode(), body, "sha256").hex()
+    return keyed(secret.encode()).sign(body)
 
 
 def standard(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
     """Return one signature of the Standard Webhooks scheme; raises ValueError if a `whsec_` secret is not base64."""
     # a stranger's header may hold surrogates, which stand for bytes that are not UTF-8
-    signed = f"{message_id}.{timestamp}.".encode("utf-8", "surrogatepass") + body
-    digest = hmac.digest(key_of(secret), signed, "sha256")
-    return f"v1,{base64.b64encode(digest).decode()}"
+    start = f"{message_id}.{timestamp}.".encode("utf-8", "surrogatepass")
+    return f"v1,{base64.b64encode(keyed(key_of(secret)).digest(start, body)).decode()}"
 
 
 def verify(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], now_s: int, tolerance_s: int) -> str | None:

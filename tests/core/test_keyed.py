@@ -15,6 +15,7 @@ def test_it_is_hmac(key: bytes, message: bytes, cut: int) -> None:
     digest = hmac.digest(key, message, "sha256").hex()
     assert Keyed(key, message[:cut]).sign(message[cut:]) == digest
     assert keyed(key).sign(message) == digest
+    assert keyed(key).digest(message[:cut], message[cut:]).hex() == digest
 
 
 def test_what_is_kept_is_not_used_up() -> None:
