@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from gateway.core.delivery import REPLAY_LANE, Delivery, Settlement, State
 from gateway.core.lifecycle import LifecycleEvent
+from gateway.outbox.column import Parameters, of_deliveries, of_events, parts, size_of
 from gateway.outbox.query import COLUMNS, QUERY, WRITE
-from gateway.outbox.row import SEQUENCE_MASK, Row, SpanChanges, event_rows, given_up, key_of, packed, settlement_row, span_from
+from gateway.outbox.row import SEQUENCE_MASK, Row, SpanChanges, given_up, key_of, packed, settlement_row, span_from
 from gateway.ports import Commit, Recovery
 
 Name = tuple[str, int]  # endpoint key, lane
@@ -49,9 +50,11 @@ class _Group:
 
     def put(self, name: str, rows: Sequence[Row]) -> None:
         if rows:
-            text = packed(rows)
-            self.parameters[name] = text
-            self.size += len(text)
+            self.take({name: packed(rows)})
+
+    def take(self, parameters: Parameters) -> None:
+        self.parameters |= parameters
+        self.size += size_of(parameters)
 
 
 class Books:
@@ -132,10 +135,9 @@ class Books:
         self.written += group.size
 
     def _append(self, commits: Iterable[Commit], group: _Group) -> None:
-        delivery_rows: list[Row] = []
-        envelopes: list[bytes] = []
-        place = 1
-        keys: dict[str, list[int]] = {}  # of deliveries, by event
+        deliveries: list[Delivery] = []
+        keys: list[int] = []
+        caused: dict[str, list[int]] = {}  # keys of deliveries, by event
         grown: dict[Name, list[int]] = {}  # lane id, deliveries added, new tail
         fresh = self._next_lane
         sequences: dict[str, int] = {}
@@ -143,12 +145,7 @@ class Books:
         spans = SpanChanges()
         for commit in commits:
             for delivery in commit.deliveries:
-                endpoint, sequence, event_id, envelope = (
-                    delivery.endpoint,
-                    delivery.sequence,
-                    delivery.event_id,
-                    delivery.envelope,
-                )
+                endpoint, sequence, event_id = delivery.endpoint, delivery.sequence, delivery.event_id
                 name = (endpoint, delivery.lane)
                 growth = grown.get(name)
                 if growth is None:
@@ -165,32 +162,25 @@ class Books:
                 if sequence > sequences.get(endpoint, 0):
                     sequences[endpoint] = sequence
                 key = key_of(growth[0], sequence)
-                if event_id in keys:
-                    keys[event_id].append(key)
+                if event_id in caused:
+                    caused[event_id].append(key)
                 else:
-                    keys[event_id] = [key]
-                size = len(envelope)
-                delivery_rows.append([key, event_id, delivery.kind, delivery.at_ms, place, size])
-                envelopes.append(envelope)
-                place += size
+                    caused[event_id] = [key]
+                keys.append(key)
+                deliveries.append(delivery)
             for record in commit.records:
                 if isinstance(record, LifecycleEvent):
                     events.append(record)
                 else:
                     spans.take(record)
-        rows, entries = event_rows(group.next_event, events, keys)
-        group.put("events", rows)
-        group.parameters["entries"] = entries
-        group.size += len(entries)
+        group.take(of_events(group.next_event, events, caused))
         group.latest = {event.app_id: no for no, event in enumerate(events, group.next_event)}
         group.next_event += len(events)
         for name, (lane_id, _, tail) in grown.items():
             lane = self._lanes.get(name)
             group.changed[name] = Lane(lane_id, *name, tail) if lane is None else lane._replace(tail=tail)
-        if delivery_rows:
-            group.put("deliveries", delivery_rows)
-            group.parameters["envelopes"] = b"".join(envelopes)
-            group.size += place
+        if grown:
+            group.take(of_deliveries(keys, deliveries))
             group.put("grown", [[lane_id, *name, length, tail] for name, (lane_id, length, tail) in grown.items()])
             group.put("sequences", [list(pair) for pair in sequences.items()])
         group.put("dropped", spans.dropped_rows())
@@ -253,7 +243,7 @@ class Books:
             connection.execute(WRITE, group.parameters)
             rows = [[one.event_id, key_of(lane_id, one.sequence)] for one in numbered]
             connection.execute(QUERY["number_anew"], (packed(rows),))
-            connection.execute(QUERY["revive"], (endpoint, group.parameters["deliveries"], group.parameters["envelopes"]))
+            connection.execute(QUERY["revive"], (endpoint, *parts([(one.event_id, one.envelope) for one in numbered])))
 
         in_transaction(connection, write)
         self._written(group)

@@ -1,6 +1,7 @@
 -- Every statement of the outbox. `-- name:` begins one; the comment below it says what it is for.
--- A group of rows travels as one JSON array and is written by one statement: the interpreter lock is held only while
--- that array is made, and not once for each row.
+-- A group of rows travels as a few parameters and is written by one statement: the interpreter lock is held only while these
+-- are made, and not once for each row. Most are JSON arrays of rows. What there is much of, events and deliveries, are
+-- columns instead, cut at known places: each look into a row that is JSON reads all of that row again.
 
 -- name: begin
 -- Take the write lock at once: a transaction that upgrades later may fail half-way.
@@ -17,18 +18,40 @@ ROLLBACK
 -- The statements from here to `log_attempts` are the steps of one: see `query.INBOX`. Parameters without rows are NULL.
 
 -- name: add_events
--- Enter events into the ledger; an event that is there already is not entered twice. :entries is the entries of all in one
--- piece, of which each row names its part: so what applications send is not parsed here.
+-- Enter events into the ledger; an event that is there already is not entered twice. :event_caused has the keys of its deliveries
+-- for each; for the others see column.py. What applications send is not parsed here.
 INSERT INTO event (no, id, app, kind, at_ms, entry, deliveries)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, CAST(substr(:entries, value ->> 5, value ->> 6) AS TEXT),
-    value ->> 7
-FROM json_each(:events) WHERE true
+SELECT :first_event + key,
+    CAST(substr(:event_ids, id_place, id_end - id_place) AS TEXT), :event_apps ->> class, :event_kinds ->> class, at_ms,
+    CAST(substr(:entries, place, entry_end - place) AS TEXT), value
+FROM (
+    SELECT key, value,
+        CAST(substr(:event_id_places, 12 * key + 3, 10) AS INTEGER) AS id_place,
+        CAST(substr(:event_id_places, 12 * key + 15, 10) AS INTEGER) AS id_end,
+        CAST(substr(:event_classes, 7 * key + 3, 5) AS INTEGER) AS class,
+        CAST(substr(:event_times, 17 * key + 3, 15) AS INTEGER) AS at_ms,
+        CAST(substr(:entry_places, 12 * key + 3, 10) AS INTEGER) AS place,
+        CAST(substr(:entry_places, 12 * key + 15, 10) AS INTEGER) AS entry_end
+    FROM json_each(:event_caused)
+) WHERE true
 ON CONFLICT (id) DO NOTHING
 
 -- name: add_deliveries
--- Put deliveries into their lanes; :envelopes is all of them in one piece, of which each row names its part.
+-- Put deliveries into their lanes; :delivery_keys has the key of each.
 INSERT INTO delivery (key, event_id, kind, at_ms, envelope)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, substr(:envelopes, value ->> 4, value ->> 5) FROM json_each(:deliveries)
+SELECT value,
+    CAST(substr(:delivery_ids, id_place, id_end - id_place) AS TEXT), :delivery_kinds ->> class, at_ms,
+    substr(:envelopes, place, envelope_end - place)
+FROM (
+    SELECT value,
+        CAST(substr(:delivery_id_places, 12 * key + 3, 10) AS INTEGER) AS id_place,
+        CAST(substr(:delivery_id_places, 12 * key + 15, 10) AS INTEGER) AS id_end,
+        CAST(substr(:delivery_classes, 7 * key + 3, 5) AS INTEGER) AS class,
+        CAST(substr(:delivery_times, 17 * key + 3, 15) AS INTEGER) AS at_ms,
+        CAST(substr(:envelope_places, 12 * key + 3, 10) AS INTEGER) AS place,
+        CAST(substr(:envelope_places, 12 * key + 15, 10) AS INTEGER) AS envelope_end
+    FROM json_each(:delivery_keys)
+)
 
 -- name: add_to_lanes
 -- Lengthen lanes, and make those that are new.
@@ -98,11 +121,11 @@ FROM (SELECT value ->> 0 AS id, value ->> 1 AS key FROM json_each(?1)) AS new
 WHERE event.id = new.id
 
 -- name: revive
--- Take away the dead letters of endpoint ?1 that are replayed; the rows of ?2 begin as those of `add_deliveries`, ?3 likewise.
+-- Take away the dead letters of endpoint ?1 that are replayed; ?2 is [event id, first byte, size] of each, within ?3.
 DELETE FROM dead_letter WHERE no IN (
     SELECT dead_letter.no FROM json_each(?2)
-    CROSS JOIN dead_letter ON dead_letter.endpoint = ?1 AND dead_letter.event_id = value ->> 1
-    WHERE dead_letter.envelope = substr(?3, value ->> 4, value ->> 5)
+    CROSS JOIN dead_letter ON dead_letter.endpoint = ?1 AND dead_letter.event_id = value ->> 0
+    WHERE dead_letter.envelope = substr(?3, value ->> 1, value ->> 2)
 )
 
 -- name: next_due

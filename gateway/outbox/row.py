@@ -1,6 +1,7 @@
 """Records to rows and back; plain functions, no database.
 
-Rows for writing are lists made for `json_each`; `packed` turns a list of them into the one parameter of a statement.
+Rows for writing are lists made for `json_each`; `packed` turns a list of them into the one parameter of a statement. What there
+is much of goes another way: see `column`.
 """
 
 from __future__ import annotations
@@ -33,33 +34,14 @@ def key_of(lane_id: int, sequence: int) -> int:
 
 def packed(rows: Iterable[object]) -> str:
     """Return rows as the JSON text SQLite reads them from. Raises TypeError for what is not JSON."""
-    return orjson.dumps(rows, default=_plain).decode()
+    return orjson.dumps(rows, default=plain).decode()
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """Return what orjson can write in the place of a value that it cannot. Raises TypeError."""
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError
-
-
-def event_rows(first: int, events: Iterable[LifecycleEvent], keys: Mapping[str, list[int]]) -> tuple[list[Row], bytes]:
-    """Return the ledger's rows, numbered from `first` on, and all their entries in one piece.
-
-    `keys` are those of the deliveries they caused, by event id. Raises TypeError for what is not JSON.
-    """
-    rows: list[Row] = []
-    entries: list[bytes] = []
-    place = 1
-    for no, event in enumerate(events, first):
-        told: Row = [event.subject, event.channel, event.name, event.data]
-        if event.trace is not None:
-            told.append([*event.trace])
-        entry = orjson.dumps(told, default=_plain)
-        size = len(entry)
-        rows.append([no, event.id, event.app_id, event.kind, event.at_ms, place, size, keys.get(event.id)])
-        entries.append(entry)
-        place += size
-    return rows, b"".join(entries)
 
 
 def entries_from(app_id: str, rows: str, entries: str | None) -> tuple[Entry, ...]:
