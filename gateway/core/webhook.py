@@ -213,6 +213,7 @@ def request(endpoint: Endpoint, deliveries: Sequence[Delivery], at_ms: int | Non
     )
 
 
+@lru_cache(maxsize=64)  # events that are recorded together share a few moments
 def timestamp(epoch_ms: int) -> str:
     """Return RFC 3339 in UTC, with milliseconds and `Z`."""
     seconds, ms = divmod(epoch_ms, 1000)

@@ -380,7 +380,7 @@ class Lanes:
 
 
 def _request(endpoint: Endpoint, deliveries: Sequence[Delivery], at_ms: int | None = None) -> Request:
-    if len(deliveries) > 1:
+    if len(deliveries) > 1 and not batches(endpoint.format):
         # It was cut and attempted before the format was changed; a retry is the same bytes, as far as it can be.
         endpoint = replace(endpoint, format=FORMATS[endpoint.format].several)
     return webhook.request(endpoint, deliveries, at_ms)
