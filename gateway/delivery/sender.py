@@ -31,6 +31,7 @@ from gateway.core.retry import parse_retry_after
 from gateway.core.webhook import Endpoint
 from gateway.delivery.address import AddressRules
 from gateway.delivery.bound import BoundConnector, TooMuch
+from gateway.delivery.deadline import Deadlines
 
 #: Seconds a connection is kept without a request: less than the 5 s after which Node and uvicorn close theirs.
 IDLE_S = 4.0
@@ -52,7 +53,7 @@ _BESIDE = 2
 #: from this size on, in bytes, a body is handed over in pieces
 _LARGE = 1 << 20
 
-#: aiohttp's own ideas about these would stand beside ours
+#: aiohttp has its own ideas about these
 _UNSET = ("User-Agent", "Content-Type", "Accept", "Accept-Encoding")
 
 
@@ -98,15 +99,20 @@ class HttpSender:
             peer.under_way += 1
             if former is not None and former is not peer:
                 await former.retire()
-            async with peer.session.post(peer.url, data=_data(body), headers=headers, allow_redirects=False) as response:
+            with peer.deadlines:
+                answer = await peer.session.post(
+                    peer.url, data=_data(body), allow_redirects=False, middlewares=(_Headed(headers),)
+                )
+            async with answer as response:
                 wishes = response.headers.getall("Retry-After", ())
+                latency_s = time.perf_counter() - started
                 return Outcome(
                     Stage.ANSWERED,
-                    (time.perf_counter() - started) * 1000,
+                    latency_s * 1000,
                     response.status,
                     # two of them contradict each other
                     parse_retry_after(wishes[0], time.time()) if len(wishes) == 1 else None,
-                    await _head(response),
+                    await _head(response, min(BODY_PATIENCE_S, endpoint.timeout_s - latency_s)),
                 )
         except Exception as error:  # noqa: BLE001 -- a lane must hear of every end of an attempt; _judge logs what it does not know
             stage, sentence = _judge(error, endpoint)
@@ -151,8 +157,7 @@ class HttpSender:
         )
         session = ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(total=endpoint.timeout_s),
-            skip_auto_headers=_UNSET,
+            timeout=aiohttp.ClientTimeout(),  # see `Deadlines`
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             read_bufsize=BODY_HEAD,
@@ -200,12 +205,13 @@ class _Refused(Exception):
 class _Peer:
     """One endpoint's receiver, and what it is reached through."""
 
-    __slots__ = ("endpoint", "is_retired", "session", "under_way", "url")
+    __slots__ = ("deadlines", "endpoint", "is_retired", "session", "under_way", "url")
 
     def __init__(self, endpoint: Endpoint, url: URL, session: ClientSession) -> None:
         self.endpoint = endpoint
         self.url = url
         self.session = session
+        self.deadlines = Deadlines(endpoint.timeout_s)
         self.under_way = 0
         self.is_retired = False
 
@@ -217,7 +223,27 @@ class _Peer:
     async def close_if_done(self) -> None:
         """Let go of the connections once nobody needs them: an attempt under way goes on to its end."""
         if self.is_retired and not self.under_way:
+            self.deadlines.close()
             await self.session.close()
+
+
+class _Headed:
+    """Gives a request exactly these headers, beside those HTTP itself needs.
+
+    A middleware of aiohttp's, because what it is told in another way it copies three times, name by name.
+    """
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = headers
+
+    async def __call__(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        headers = request.headers
+        for name in _UNSET:
+            headers.pop(name, None)
+        headers.update(self._headers)
+        return await send(request)
 
 
 class _Guard(AbstractResolver):
@@ -264,13 +290,13 @@ def _data(body: bytes) -> bytes | io.BytesIO:
     return body if len(body) < _LARGE else io.BytesIO(body)
 
 
-async def _head(response: aiohttp.ClientResponse) -> bytes:
+async def _head(response: aiohttp.ClientResponse, patience_s: float) -> bytes:
     """Return the head of the body; if there is more, or it drips, the connection is ended and the status stands."""
     if response.content.is_eof() and response.content.exception() is None:
         return response.content.read_nowait(BODY_HEAD)  # all of it came together with the status: no timer for that
     head = b""
     try:
-        async with asyncio.timeout(BODY_PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             while len(head) <= BODY_HEAD:
                 some = await response.content.read(BODY_HEAD + 1 - len(head))
                 if not some:

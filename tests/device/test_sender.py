@@ -180,10 +180,10 @@ async def test_the_request_is_what_was_given() -> None:
         assert head.decode().split("\r\n") == [
             "POST /hooks HTTP/1.1",
             f"Host: 127.0.0.1:{receiver.port}",
+            "Content-Length: 7",
             "Content-Type: application/json",
             "X-Webhook-Id: evt_1",
             "X-Tenant: ü",
-            "Content-Length: 7",
         ]
 
 
