@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 import sys
@@ -11,8 +10,11 @@ from collections.abc import Callable
 
 import uvloop
 
+from gateway.admin.pulse import BEAT_S, until
 from gateway.bootstrap import Gateway
+from gateway.clock import SystemClock
 from gateway.config import Config
+from gateway.garbage import Collector
 from gateway.log import TurnHandler
 from gateway.signals import deaf_at_the_end, on
 from gateway.telemetry import JsonFormatter, TextFormatter
@@ -53,14 +55,16 @@ def serve(
         except OSError as error:
             print(f"rawpush: cannot start: {error}", file=sys.stderr)
             return 1
-        # What is there now stays to the end: the collector need not walk through it again and again, holding the loop.
-        gc.collect()
-        gc.freeze()
+        loop = asyncio.get_running_loop()
+        collector = Collector(SystemClock())
+        # Together with the pulse: an idle loop is not woken for this.
+        collector.begin(loop.call_later, lambda: until(loop.time(), BEAT_S))
         if ready is not None and not stop.is_set():
             ready(gateway)
         reloading = asyncio.create_task(gateway.reloader.run(hang_up), name="reload")
         await stop.wait()
         await gateway.stop()
+        collector.end()
         reloading.cancel()
         await asyncio.gather(reloading, return_exceptions=True)
         return 0

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "chance": set(),
     "patience": set(),
     "signals": set(),
+    "garbage": {"ports"},
     "http": {"core", "patience"},
     "recorder": {"core", "ports", "telemetry"},
     "sweep": {"ports"},
