@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
+from gateway.outbox.background import step_back
 from gateway.telemetry import gateway_log
 
 #: bytes given to the file between two checkpoints: about three times as much in the log
@@ -96,6 +97,7 @@ class Checkpointer:
             self._copied_at = self._finished_at = total
 
     def _live(self) -> None:
+        step_back()
         while True:
             self._work.wait()
             self._work.clear()

@@ -17,6 +17,7 @@ from typing import Any
 
 from gateway.core.delivery import Settlement, State
 from gateway.outbox import store
+from gateway.outbox.background import step_back
 from gateway.outbox.books import Books
 from gateway.outbox.checkpoint import Checkpointer
 from gateway.outbox.history import CHUNK, HISTORY_SHARE, History
@@ -139,6 +140,7 @@ class Writer:
     # -- in the thread
 
     def _live(self, loop: asyncio.AbstractEventLoop, recovered: asyncio.Future[Recovery]) -> None:
+        step_back()
         lock: int | None = None
         try:
             lock = store.lock(self._path)
