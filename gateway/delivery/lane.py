@@ -284,6 +284,8 @@ class Lanes:
         outcome = await tools.sender.send(endpoint, headers, request.body)
         # From here to the end of `_settle` the lane must not be cut off: what was answered would be sent again.
         self._settling.add(lane)
+        # What was published in this turn of the loop goes out at its end, and must not wait for what follows here.
+        await asyncio.sleep(0)
         first_at_ms = claim.first_at_ms or at_ms
         verdict = decide(endpoint.retry, attempts=attempt, age_s=tools.age_s(first_at_ms), outcome=outcome, roll=tools.roll())
         now = tools.clock.monotonic()
@@ -320,9 +322,9 @@ class Lanes:
         self._tools.telemetry.attempted(self.endpoint, settlement)
         while True:
             try:
-                if settlement.state is State.DELIVERED and not batches(self.endpoint.format):
+                if settlement.state is State.DELIVERED and settlement.count == 1:
                     await self._tools.outbox.settle_soon(settlement)
-                else:  # where webhooks carry several events, the next one grows meanwhile
+                else:  # where events pile up, the next webhook grows meanwhile
                     await self._tools.outbox.settle(settlement)
                 return
             except OSError as error:

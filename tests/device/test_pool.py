@@ -348,6 +348,44 @@ async def test_between_webhooks_of_several_events_a_lane_rests_for_as_long_as_th
 
 
 @instantly
+async def test_a_webhook_of_one_event_is_noted_a_moment_later_and_one_of_several_at_once() -> None:
+    world = World(endpoint(format="batch", concurrency=1))
+    lagging: list[int] = []
+    settle_soon = world.outbox.settle_soon
+
+    async def noted_soon(settlement: Settlement) -> None:
+        lagging.append(settlement.last_sequence)
+        await settle_soon(settlement)
+
+    world.outbox.settle_soon = noted_soon  # type: ignore[method-assign]
+    await world.due(0)
+    await world.due(0, 0)
+    await world.pool.start()
+    await world.pool.drain(5)
+    await world.due(0)
+    await world.pool.drain(5)
+    assert [(settlement.count, settlement.last_sequence) for settlement in world.outbox.settled] == [(3, 3), (1, 4)]
+    assert lagging == [4]
+    await world.pool.stop()
+
+
+@instantly
+async def test_what_the_loop_was_given_together_with_an_answer_comes_before_what_follows_from_that() -> None:
+    order: list[str] = []
+
+    def answer(_: Attempt) -> int:
+        asyncio.get_running_loop().call_soon(lambda: order.append(f"written, {len(world.outbox.settled)} settled"))
+        return 200
+
+    world = World(answer=answer)
+    await world.due(0)
+    await world.pool.start()
+    await world.pool.drain(5)
+    assert order == ["written, 0 settled"]
+    await world.pool.stop()
+
+
+@instantly
 async def test_a_lane_that_rests_is_stopped_at_once_and_keeps_what_has_come() -> None:
     world = World(endpoint(format="batch", concurrency=1), answer=lambda attempt: after(1))
     await world.pool.start()
