@@ -55,6 +55,11 @@ _AT_START = ("server", "outbox", "delivery", "admin", "log")
 _DRAIN_SHARE = 0.4
 _PATIENCE_SHARE = 0.1
 
+#: Seconds beyond `shutdown_timeout` that an outbox which does not answer is waited for, to count what is left and again to let
+#: go of the file: less than service managers add, and enough for a disk that is only slow. What it has not written by then
+#: it would not have written in time either; the next start closes those books.
+_LETTING_GO_S = 3.0
+
 #: Seconds an endpoint that was taken out of the file is given to take what is under way, before it becomes dead letters.
 _PARTING_S = 2.0
 
@@ -290,13 +295,23 @@ class Gateway:
             unwritten = await self._recorder.stop(max(0.1, deadline - self._clock.monotonic()))
             if unwritten:
                 self.telemetry.note(logging.ERROR, "records could not be written and are lost", records=unwritten)
-        left = await self._pool.drain(max(0.0, deadline - self._clock.monotonic()))
+        left_s = max(0.0, deadline - self._clock.monotonic())
+        left = 0
+        try:
+            async with asyncio.timeout(left_s + _LETTING_GO_S):
+                left = await self._pool.drain(left_s)
+        except TimeoutError:
+            self.telemetry.note(logging.ERROR, "the outbox does not answer; what is due cannot be counted")
         if self._admin is not None:
             # So late, because how the shutdown goes is among what an operator wants to see.
             await self._admin.stop()
         await self._pool.stop()
         await self._sender.close()
-        await self._outbox.close()
+        try:
+            async with asyncio.timeout(_LETTING_GO_S):
+                await self._outbox.close()
+        except TimeoutError:
+            self.telemetry.note(logging.ERROR, "the outbox does not answer; what it was given last may not be written")
         if left and self.config.outbox.mode == "memory":
             self.telemetry.note(logging.ERROR, "undelivered webhooks are lost (outbox.mode is memory)", deliveries=left)
         elif left:

@@ -23,6 +23,7 @@ from gateway.outbox.sqlite import SqliteOutbox
 from gateway.ports import Commit
 from gateway.recorder import Recorder
 from tests.certificate import anybody, serial_of, write_pair
+from tests.patience import LONG_S
 
 STAYS, GOES = App("1", "key-1", "s"), App("2", "key-2", "s")
 
@@ -128,6 +129,23 @@ async def test_books_that_take_longer_to_close_than_a_write_may_take_are_closed(
     monkeypatch.undo()
     async with running(config) as gateway:
         assert await due(gateway, "1/kept") == len(lost), "they were closed again"
+
+
+@pytest.mark.parametrize("hangs", ["backlog", "close"])
+async def test_an_outbox_that_does_not_answer_holds_up_no_shutdown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hangs: str
+) -> None:
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("gateway.bootstrap._LETTING_GO_S", 0.1)
+    gateway = Gateway(configuration(tmp_path, entry(STAYS, "kept")))
+    await gateway.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteOutbox, hangs, never)
+        await asyncio.wait_for(gateway.stop(), LONG_S)
+    assert "the outbox does not answer" in caplog.text
+    await gateway._outbox.close()
 
 
 async def test_an_endpoint_that_vanished_between_two_starts_leaves_dead_letters(tmp_path: Path) -> None:
