@@ -70,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number, question in enumerate(asked, 1):
         print(f"[{number}/{len(asked)}] {time.monotonic() - begun_at:.0f} s: {question.name}", file=sys.stderr, flush=True)
         told[question.name] = ask(question, question.quick if options.quick else question.full)
+        # If the question broke off, what it was to wait for must not be in the next one's figures.
+        meanwhile.settle()
         # After each: a run that is broken off leaves what it has.
         record.save(folder, around, _in_order(told))
         paper.write(folder, around, _in_order(told))

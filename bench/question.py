@@ -51,9 +51,10 @@ def _fanout(subscribers: int, window: int) -> Question:
     return Question(f"fanout-{subscribers}-{window}", fanout.main, [*asked, *beside, *_ROUNDS], [*few, *beside, *_QUICK])
 
 
-def _growth(name: str) -> Question:
+def _growth(name: str, most: int) -> Question:
+    """`most` is how far a quick run goes: to the second size of the curve at least."""
     asked = ["--only", name]
-    return Question(f"growth-{name}", curve.main, [*asked, *_ROUNDS], [*asked, "--most", "100", *_QUICK])
+    return Question(f"growth-{name}", curve.main, [*asked, *_ROUNDS], [*asked, "--most", str(most), *_QUICK])
 
 
 QUESTIONS = (
@@ -94,5 +95,8 @@ QUESTIONS = (
     ),
     Question("neighbour", neighbour.main, "--rounds 2 --samples 150".split(), "--rate 200 --rounds 1 --samples 20".split()),
     Question("backlog", backlog.main, ["--events", str(MOST_WAITING)], ["--events", "20000"]),
-    *(_growth(name) for name in ("fanout", "publish", "connect", "webhook")),
+    _growth("fanout", 100),
+    _growth("publish", 100),
+    _growth("connect", 1000),
+    _growth("webhook", 10_000),
 )

@@ -60,6 +60,13 @@ def test_every_question_is_known_by_its_name_and_has_a_quick_form() -> None:
     assert all(question.quick for question in QUESTIONS)
 
 
+@pytest.mark.parametrize("found", curve._curves(20_000), ids=lambda found: found.name)
+def test_a_quick_run_sees_two_points_of_each_curve_and_no_more(found: curve.Curve) -> None:
+    (question,) = [each for each in QUESTIONS if each.name == f"growth-{found.name}"]
+    most = int(question.quick[question.quick.index("--most") + 1])
+    assert sum(size <= most for size in found.sizes) == 2
+
+
 def test_an_unknown_question_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         run.main(["--only", "weather"])
