@@ -29,6 +29,7 @@ from gateway.recorder import Recorder
 from gateway.telemetry import Telemetry
 from gateway.transport.commons import Commons
 from gateway.transport.connection import Connection
+from gateway.transport.outlet import offer_all
 
 _APP = App(traffic.APP_ID, traffic.KEY, traffic.SECRET)
 _HANDSHAKE = Handshake(traffic.KEY, "7", "js", "8.4.0", None, "bench", "127.0.0.1")
@@ -52,6 +53,12 @@ class _Line:
     def write(self, data: bytes) -> None:
         if data == _PING:
             self.pinged.append(self)
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str) -> None:
+        return None
 
     def set_write_buffer_limits(self, high: int) -> None:
         pass
@@ -89,6 +96,7 @@ class House:
             chance=itertools.count(1).__next__,
             defer=self._loop.call_soon,
             activity_timeout_s=_TIMEOUT_S,
+            offer_all=offer_all,
         )
         self.node.started()
         self.commons = Commons(

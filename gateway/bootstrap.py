@@ -44,6 +44,7 @@ from gateway.recorder import Recorder
 from gateway.reload import Reloader
 from gateway.telemetry import Telemetry
 from gateway.transport.activation import inherited
+from gateway.transport.outlet import offer_all
 
 USER_AGENT = f"RawPush/{__version__}"
 
@@ -150,6 +151,7 @@ class Gateway:
             chance=Chance(),
             defer=asyncio.get_running_loop().call_soon,
             activity_timeout_s=round(server.activity_timeout_s),
+            offer_all=offer_all,
             newcomers=Newcomers(server.newcomers_per_address, server.newcomers_burst),
         )
         self._site = Site(node=self.node, desk=desk, clock=self._clock, path_prefix=server.path_prefix)

@@ -27,7 +27,7 @@ from gateway.core.newcomer import Newcomers
 from gateway.core.publication import Publication
 from gateway.core.session import Session
 from gateway.performer import Performer
-from gateway.ports import Broker, Clock, Connection, Tracker
+from gateway.ports import Broker, Clock, Connection, OfferAll, Tracker, offer_each
 from gateway.recorder import Recorder
 from gateway.sweep import Sweep
 from gateway.telemetry import Telemetry
@@ -54,6 +54,7 @@ class Node:
         defer: Callable[[Callable[[], None]], object],
         activity_timeout_s: int,
         newcomers: Newcomers | None = None,
+        offer_all: OfferAll = offer_each,
     ) -> None:
         """`chance` returns 62 random bits; `defer` runs a callable in a later turn of the loop."""
         self.tracker = tracker
@@ -65,10 +66,11 @@ class Node:
         self._chance = chance
         self._activity_timeout_s = activity_timeout_s
         self._newcomers = Newcomers() if newcomers is None else newcomers
+        self._offer_all = offer_all
         #: has `tick` called; to be started by whoever has a loop
         self.ticker = Ticker(self.tick)
         self._bulletin = Bulletin(recorder=recorder, clock=clock, telemetry=telemetry, wake=self.ticker.wake)
-        self._tenants = {app.id: Tenant(app, self._lifecycle(app)) for app in apps}
+        self._tenants = {app.id: Tenant(app, self._lifecycle(app), self._offer_all) for app in apps}
         self._by_key = {tenant.app.key: tenant for tenant in self._tenants.values()}
         # A thousand connections may be lost in one turn of the loop, each with a hundred channels.
         self._departures = Sweep(clock, defer)
@@ -293,7 +295,7 @@ class Node:
         for app in apps:
             tenant = self._tenants.get(app.id)
             if tenant is None:
-                self._tenants[app.id] = Tenant(app, self._lifecycle(app))
+                self._tenants[app.id] = Tenant(app, self._lifecycle(app), self._offer_all)
                 continue
             tenant.adopt(app)
             self._recorder.record(tenant.lifecycle.reconfigure(self._wanted(app), app.linger_s))

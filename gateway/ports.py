@@ -58,6 +58,17 @@ class Connection(Protocol):
         ...
 
 
+#: offers one finished frame to all of some subscribers but one, who may be None; see `offer_each`
+OfferAll = Callable[[Mapping[str, Connection], bytes, Connection | None], None]
+
+
+def offer_each(subscribers: Mapping[str, Connection], data: bytes, excluded: Connection | None) -> None:
+    """Offer the same frame to each but the excluded one: what every `OfferAll` comes to, for connections of any make."""
+    for connection in subscribers.values():
+        if connection is not excluded:
+            connection.offer(data)
+
+
 class Broker(Protocol):
     """Carries publications between nodes: at most once, in order per channel and origin.
 

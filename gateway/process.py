@@ -19,6 +19,7 @@ from gateway.log import TurnHandler
 from gateway.signals import deaf_at_the_end, on
 from gateway.telemetry import JsonFormatter, TextFormatter
 from gateway.transport.descriptor import raise_limit
+from gateway.transport.outlet import IS_COMPILED
 
 #: Seconds a thread may keep the interpreter while another waits for it. The default of 5 ms is longer than a turn of a busy
 #: event loop, which gives the interpreter up for an instant each turn and takes it right back: whoever waits begins to wait
@@ -44,6 +45,7 @@ def serve(
         before, files = raise_limit()
         gateway = Gateway(config, load=load)
         gateway.telemetry.note(logging.INFO, "open files", limit=files, raised_from=before if before != files else None)
+        gateway.telemetry.note(logging.INFO, "fan-out", walk="compiled" if IS_COMPILED else "in Python")
         stop = asyncio.Event()
         hang_up = asyncio.Event()
         # From the first instruction on, so that a signal during start-up is a shutdown too; a second one changes nothing.

@@ -16,7 +16,7 @@ from gateway.core.publication import Publication
 from gateway.core.session import Session
 from gateway.core.tally import Tally
 from gateway.core.watchlist import Watchlists
-from gateway.ports import Connection
+from gateway.ports import Connection, OfferAll
 
 
 class Live:
@@ -50,6 +50,7 @@ class Tenant:
 
     __slots__ = (
         "_emptied",
+        "_offer_all",
         "app",
         "cache",
         "hub",
@@ -62,7 +63,8 @@ class Tenant:
         "watchlists",
     )
 
-    def __init__(self, app: App, lifecycle: Lifecycle) -> None:
+    def __init__(self, app: App, lifecycle: Lifecycle, offer_all: OfferAll) -> None:
+        self._offer_all = offer_all
         self.lifecycle = lifecycle
         self.hub: Hub[Connection] = Hub()
         self.watchlists: Watchlists[Connection] = Watchlists()
@@ -104,23 +106,16 @@ class Tenant:
                     self.cache.keep(channel, text, now)
                 data = frame.wire(text)
                 excluded = subscribers.get(left_out) if left_out is not None else None
-                if excluded is None:
-                    for connection in subscribers.values():
-                        connection.offer(data)
-                else:
+                if excluded is not None:
                     count -= 1
-                    for connection in subscribers.values():
-                        if connection is not excluded:
-                            connection.offer(data)
+                self._offer_all(subscribers, data, excluded)
             recipients[channel] = count
         return recipients
 
     def offer(self, channel: str, text: bytes, but: str | None = None) -> None:
         """Offer a frame (JSON text, UTF-8) to the channel's subscribers on this node; one socket id may be left out."""
-        data = frame.wire(text)
-        for name, connection in self.hub.subscribers(channel).items():
-            if name != but:
-                connection.offer(data)
+        subscribers = self.hub.subscribers(channel)
+        self._offer_all(subscribers, frame.wire(text), None if but is None else subscribers.get(but))
 
     def deadlines(self) -> list[float]:
         """Return when there is something to do for what waits, in monotonic seconds: of each kind the earliest."""

@@ -1,23 +1,16 @@
-"""What all connections of one front have in common: the node, the wheel, the parsers, and one write per connection and turn.
-
-What is offered to a connection within one turn of the event loop is joined and written with one system call at the end of
-the turn, since the call, not the bytes, is what sending costs. No timer is involved: an idle gateway loses no time by it.
-"""
+"""What all connections of one front have in common: the node, the wheel, the parsers, and the turn in which they write."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
-from typing import TYPE_CHECKING
 
 from gateway.node import Node
 from gateway.transport.deflate import Deflation
 from gateway.transport.parser import InflatingParser, Lender
+from gateway.transport.turn import Turn
 from gateway.transport.wheel import Rider, Wheel
-
-if TYPE_CHECKING:
-    from gateway.transport.line import Line
 
 _logger = logging.getLogger("rawpush.gateway")
 
@@ -41,7 +34,7 @@ class Commons:
         "node",
         "pong_beats",
         "request_beats",
-        "unwritten",
+        "turn",
         "wheel",
     )
 
@@ -72,16 +65,10 @@ class Commons:
         self.lender = Lender()
         self.inflating_lender = Lender(InflatingParser)
         self.deflation = deflation
-        #: connections that have been offered something in this turn of the loop
-        self.unwritten: list[Line] = []
+        #: those of them that have something to write
+        self.turn = Turn(loop, None if deflation is None else deflation.forget)
         #: set for whoever waits until nobody is left
         self.gone: asyncio.Event | None = None
-
-    def write_later(self, line: Line) -> None:
-        """Write what the line holds ready when this turn is over."""
-        if not self.unwritten:
-            self.loop.call_soon(self._write)
-        self.unwritten.append(line)
 
     def advance(self) -> None:
         """Let one beat pass and serve those who are due, a few at a time."""
@@ -95,23 +82,12 @@ class Commons:
         if self.gone is not None and not self.wheel:
             self.gone.set()
 
-    def _write(self) -> None:
-        unwritten, self.unwritten = self.unwritten, []
-        for line in unwritten:
-            try:
-                line.write_out()
-            except Exception:  # whatever is wrong with one connection, the others get what they were offered
-                _logger.exception("a connection could not be written to")
-                line.abort()
-        if self.deflation is not None:
-            self.deflation.forget()
-
     def _serve(self) -> None:
         riders = self.wheel.take(_AT_ONCE)
         for rider in riders:
             try:
                 rider.due()
-            except Exception:  # as above, and the wheel must go on turning
+            except Exception:  # whatever is wrong with one connection, the wheel must go on turning
                 _logger.exception("a connection could not be looked after")
                 rider.abort()
         if len(riders) == _AT_ONCE:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gateway.transport.connection import Connection
-from gateway.transport.line import OPEN
 from gateway.transport.parser import Lender
+from gateway.transport.phase import OPEN
 
 
 class CompressedConnection(Connection):
@@ -18,11 +18,9 @@ class CompressedConnection(Connection):
     def offer(self, data: bytes) -> None:
         """See `gateway.ports.Connection`."""
         if self._phase == OPEN:
-            super().offer(data)
             deflation = self._commons.deflation
             assert deflation is not None
-            assert self._pending is not None
-            self._pending[-1] = deflation.shared(data)
+            self.offer_as(data, deflation.shared(data))
 
     @property
     def _lender(self) -> Lender:

@@ -27,8 +27,9 @@ from gateway.core.error import Code
 from gateway.node import Handshake, Live
 from gateway.transport.commons import Commons
 from gateway.transport.glance import CLOSE, MESSAGES, PING, PONG, TEXT, code_of, echo, glance
-from gateway.transport.line import CLOSING, ENDED, GONE, HEAD, OPEN, Line
+from gateway.transport.line import Line
 from gateway.transport.parser import Lender, Parser, discard
+from gateway.transport.phase import CLOSING, ENDED, GONE, HEAD, NEVER, OPEN
 
 if TYPE_CHECKING:
     from gateway.transport.door import Door
@@ -67,8 +68,6 @@ class Connection(Line):
         "_unparsed",
         "received_bytes",
         "received_messages",
-        "sent_bytes",
-        "sent_messages",
     )
 
     def __init__(self, commons: Commons, door: Door) -> None:
@@ -76,8 +75,6 @@ class Connection(Line):
         super().__init__(commons)
         self.received_messages = 0
         self.received_bytes = 0
-        self.sent_messages = 0
-        self.sent_bytes = 0
         self._door: Door | None = door
         self._live: Live | None = None
         #: the greatest size of an inbound message in bytes, all fragments together, not compressed
@@ -106,7 +103,7 @@ class Connection(Line):
         self._limit = limit
         self._door = self._rest = None
         self._bound()
-        self._queue(answer)
+        self.queue(answer)
         self._commons.wheel.put(self, self._commons.idle_beats)
         try:
             self._live = self._commons.node.open(handshake, self)
@@ -120,8 +117,8 @@ class Connection(Line):
         """Answer the request, and read nothing more."""
         self._phase = ENDED
         self._rest = None
-        self._pending = [answer]
         self._commons.wheel.put(self, self._commons.close_beats)
+        self.queue(answer)
         self.write_out()
 
     def leave(self) -> asyncio.Transport:
@@ -129,25 +126,11 @@ class Connection(Line):
         transport = self.transport
         self._transport = self._rest = None
         self._phase = GONE
+        self._descriptor = NEVER
         self._commons.forget(self)
         return transport
 
     # -- what the node says ----------------------------------------------------------------------------------------
-
-    def offer(self, data: bytes) -> None:
-        """See `gateway.ports.Connection`."""
-        if self._phase != OPEN:
-            return
-        size = len(data)
-        self.sent_messages += 1
-        # What the frame's own head takes (RFC 6455 section 5.2) is no payload.
-        self.sent_bytes += size - (2 if size < 128 else 4 if size < 65_540 else 10)
-        pending = self._pending
-        if pending is None:
-            self._pending = [data]
-            self._commons.write_later(self)
-        else:
-            pending.append(data)
 
     def close(self, code: int, reason: str) -> None:
         """See `gateway.ports.Connection`; a reason too long for a close frame is cut."""
@@ -187,7 +170,7 @@ class Connection(Line):
         silence = commons.beat - self._heard_at
         if silence >= commons.idle_beats:
             self._asked_at = commons.beat
-            self._queue(_PING)
+            self.queue(_PING)
             commons.wheel.put(self, max(1, commons.pong_beats // 2))
         else:
             self._asked_at = None
@@ -224,7 +207,9 @@ class Connection(Line):
         """Let go of everything and report the end, unless it has been reported."""
         self._phase = GONE
         self._transport = None
-        self._pending = self._rest = self._message = None
+        self._descriptor = NEVER
+        self.forget()
+        self._rest = self._message = None
         self._drop_parser()
         self._commons.forget(self)
         if self._live is not None:
@@ -274,9 +259,9 @@ class Connection(Line):
             if self._verdict is not None:
                 self._parse(b"")  # there is a parser now, and it has something to say
         elif first == PING:
-            self._queue(echo(PONG, payload))
+            self.queue(echo(PONG, payload))
         elif first == CLOSE:
-            self._queue(echo(CLOSE, payload))
+            self.queue(echo(CLOSE, payload))
             self._end((code_of(payload), "client"))
 
     def _parse(self, data: bytes) -> int:
@@ -294,7 +279,7 @@ class Connection(Line):
                 if self._verdict is None:
                     self._take(frame)
             elif frame.opcode is Opcode.PING:
-                self._queue(answers.pop(0))
+                self.queue(answers.pop(0))
         self._queue_all(answers)
         self._queue_all(parser.data_to_send())
         if parser.eof_sent:

@@ -1,6 +1,6 @@
 """The outgoing half of a connection: what waits to be written, how much may wait, and how the line is closed.
 
-What is queued in one turn of the event loop is written at its end with one call; see `commons`.
+What is queued in one turn of the event loop is written at its end with one call; see `turn`.
 """
 
 from __future__ import annotations
@@ -10,29 +10,26 @@ from abc import abstractmethod
 from collections.abc import Iterable
 
 from gateway.transport.commons import Commons
+from gateway.transport.outlet import Outlet
+from gateway.transport.phase import ENDED, INDIRECT, NEVER, OPEN
 from gateway.transport.wheel import OFF
-
-#: The phases of a connection, see `connection`.
-HEAD, OPEN, CLOSING, ENDED, GONE = range(-1, 4)
 
 #: asyncio's own default; below it nobody needs to look at the buffer at all.
 _HIGH_WATER = 65_536
 
 
-class Line(asyncio.Protocol):
+class Line(Outlet, asyncio.Protocol):
     """A protocol that keeps its transport for as long as there is one."""
 
-    __slots__ = ("_commons", "_is_blocked", "_pending", "_phase", "_transport", "_verdict", "spoke")
+    __slots__ = ("_commons", "_transport", "_verdict", "spoke")
 
     def __init__(self, commons: Commons) -> None:
+        super().__init__(commons.turn)
         self.spoke = OFF
         self._commons = commons
         self._transport: asyncio.Transport | None = None
-        self._phase = HEAD
         #: why the connection has been cut or failed from this side
         self._verdict: tuple[int, str] | None = None
-        self._pending: list[bytes] | None = None
-        self._is_blocked = False
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -49,19 +46,25 @@ class Line(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the line at once."""
         self._phase = max(self._phase, ENDED)
-        self._pending = None
+        self._descriptor = NEVER
+        self.forget()
         if self._transport is not None:
             # Until the socket has gone the wheel must know of it.
             self._commons.wheel.put(self, self._commons.close_beats)
             self._transport.abort()
 
     def write_out(self) -> None:
-        """Write all that is pending, in one piece."""
-        pending, self._pending = self._pending, None
+        """Write what is pending as far as the walk has not: by way of the transport, unless that has nothing left to write."""
         transport = self._transport
-        if pending is None or transport is None:
+        if self._pending is None or transport is None:
             return
-        transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
+        if self._phase == OPEN and self._descriptor == INDIRECT:
+            self._descriptor = _straight_way(transport)
+            if self._descriptor >= 0 and self.write_straight():
+                return
+        if self._descriptor >= 0:
+            self._descriptor = INDIRECT
+        transport.write(self.take())
         if self._is_blocked and transport.get_write_buffer_size() > self._commons.buffer_limit:
             if self._verdict is None:
                 self._verdict = (1006, "slow_consumer")
@@ -71,8 +74,8 @@ class Line(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Send what is pending before the transport closes itself."""
-        if self._pending is not None:
-            self.write_out()
+        self.write_out()
+        self._descriptor = NEVER
 
     def pause_writing(self) -> None:
         """Note that the socket takes no more for now; from here on each write looks at the bound."""
@@ -93,22 +96,25 @@ class Line(asyncio.Protocol):
         if self._commons.buffer_limit < _HIGH_WATER:
             self.transport.set_write_buffer_limits(high=self._commons.buffer_limit)
 
-    def _queue(self, data: bytes) -> None:
-        """Send bytes that are no message: an answer, a control frame."""
-        if self._pending is None:
-            self._pending = [data]
-            self._commons.write_later(self)
-        else:
-            self._pending.append(data)
-
     def _queue_all(self, pieces: Iterable[bytes]) -> None:
         for data in pieces:
             if data:  # an empty piece says that the end has come, and `eof_sent` says that too
-                self._queue(data)
+                self.queue(data)
 
     def _hang_up(self, transport: asyncio.Transport) -> None:
+        self._descriptor = NEVER
         # Half-closing lets the peer read the close frame even if it is still sending: closing would reset the line.
         if transport.can_write_eof():
             transport.write_eof()
         else:
             transport.close()
+
+
+def _straight_way(transport: asyncio.Transport) -> int:
+    """Return the descriptor where the socket may be written to past the transport, else why not."""
+    if transport.get_write_buffer_size():
+        return INDIRECT
+    socket = transport.get_extra_info("socket")
+    if socket is None or transport.get_extra_info("sslcontext") is not None or transport.is_closing():
+        return NEVER
+    return int(socket.fileno())
