@@ -1,6 +1,6 @@
 """The composition root: builds everything, starts it in order, stops it in order.
 
-Start: outbox, recovery of a former life, delivery, recorder, node; only then the port opens.
+Start: outbox, recorder, node, recovery of a former life, delivery; only then the port opens, though the operator's does earlier.
 Stop (within `shutdown_timeout`): newcomers are told to come back later, sockets are sent home over `drain`, the port closes, what
 that causes is recorded, what can be delivered is delivered, the rest stays in the outbox and the log says how much.
 """
@@ -108,7 +108,8 @@ class Gateway:
     async def start(self) -> None:
         """Come up; on return the gateway accepts work and `port` says where. Raises OSError if it cannot (port, disk)."""
         try:
-            await self._come_up()
+            async with self._reloading:  # a reload that is asked for meanwhile waits
+                await self._come_up()
         except BaseException:
             await self.stop()
             raise
@@ -162,23 +163,25 @@ class Gateway:
             # one for each lane, the replay lane, and the one that was answered 410
             attempts = await self._outbox.attempts(endpoint.key, limit=endpoint.concurrency + 2)
             self._pool.recall(endpoint.key, [attempt.settlement for attempt in attempts])
-        await self._pool.start()
         await self._recorder.start()
         self._pool.wake(recovery.lanes)
         self.node.recover(recovery.spans, server.recovery_linger_s)
+        if config.admin.enabled:
+            # While the books are being closed, which may take a while, it says that the gateway lives, and is starting.
+            self._admin = self._make_admin(self.node, self.desk, self._recorder)
+            self.admin_port = await self._admin.listen(config.admin.port)
         if recovery.spans:
             try:
                 await self._recorder.written()
             except OSError as error:
                 raise OSError(f"the books of the former life cannot be closed: {error}") from error
             self.telemetry.note(logging.WARNING, "closed the books of a former life", spans=len(recovery.spans))
+        # Not before: for what they deliver meanwhile, the first client would wait.
+        await self._pool.start()
         self.node.ticker.start(asyncio.get_running_loop().call_later)
         if strays := {key for key, _ in recovery.lanes} - {endpoint.key for endpoint in endpoints}:
             self._parting = asyncio.create_task(self._abandon_strays(strays), name="abandon")
         self.node.started()
-        if config.admin.enabled:
-            self._admin = self._make_admin(self.node, self.desk, self._recorder)
-            self.admin_port = await self._admin.listen(config.admin.port)
         self.port = await self._entrance.open(inherited(os.environ, os.getpid()))
 
     def _make_admin(self, node: Node, desk: Desk, recorder: Recorder) -> AdminSite:

@@ -131,6 +131,53 @@ async def test_books_that_take_longer_to_close_than_a_write_may_take_are_closed(
         assert await due(gateway, "1/kept") == len(lost), "they were closed again"
 
 
+async def test_nothing_is_sent_before_the_books_are_closed_but_the_operator_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configuration(tmp_path, entry(STAYS, "kept"))
+    async with running(config) as gateway:
+        await publish(gateway)
+        await gateway._outbox.append(Commit((SpanOpened(Span("1", "connection", "1.1", "spn_1", 1)),)))
+    append, is_closing, go_on = SqliteOutbox.append, asyncio.Event(), asyncio.Event()
+
+    async def when_told(outbox: SqliteOutbox, commit: Commit) -> None:
+        is_closing.set()
+        await go_on.wait()
+        await append(outbox, commit)
+
+    monkeypatch.setattr(SqliteOutbox, "append", when_told)
+    gateway = Gateway(config, load=lambda: config)
+    starting = asyncio.create_task(gateway.start())
+    try:
+        async with asyncio.timeout(LONG_S):
+            await is_closing.wait()
+            while not gateway.admin_port:  # noqa: ASYNC110 -- it is not announced
+                await asyncio.sleep(0)
+        reloading = asyncio.create_task(gateway.reloader.reload())
+        assert await asked(gateway.admin_port, "/healthz") == 200
+        assert await asked(gateway.admin_port, "/readyz") == 503
+        state = gateway._pool.states()["1/kept"]
+        assert (gateway.port, state.running, state.waiting, state.last) == (0, 0, 1, None)
+        assert not reloading.done()
+        go_on.set()
+        await asyncio.wait_for(starting, LONG_S)
+        assert (await reloading)[0] == 200
+        assert await asked(gateway.admin_port, "/readyz") == 200
+    finally:
+        go_on.set()
+        await asyncio.wait_for(starting, LONG_S)
+        await gateway.stop()
+
+
+async def asked(port: int, path: str) -> int:
+    """Return the status with which the operator's port answers."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
+    status = int((await reader.readline()).split()[1])
+    writer.close()
+    return status
+
+
 @pytest.mark.parametrize("hangs", ["backlog", "close"])
 async def test_an_outbox_that_does_not_answer_holds_up_no_shutdown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hangs: str
