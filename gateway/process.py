@@ -52,13 +52,15 @@ def serve(
         on(signal.SIGTERM, stop.set)
         on(signal.SIGINT, stop.set)
         on(signal.SIGHUP, hang_up.set)
+        collector = Collector(SystemClock())
+        collector.hold()
         try:
             await gateway.start()
         except OSError as error:
             print(f"rawpush: cannot start: {error}", file=sys.stderr)
+            collector.end()
             return 1
         loop = asyncio.get_running_loop()
-        collector = Collector(SystemClock())
         # Together with the pulse: an idle loop is not woken for this.
         collector.begin(loop.call_later, lambda: until(loop.time(), BEAT_S))
         if ready is not None and not stop.is_set():

@@ -107,6 +107,23 @@ def test_another_threads_garbage_is_collected_in_this_one(later: Later, collecti
     assert collections.threads == {threading.get_ident()}
 
 
+def test_nothing_at_all_is_collected_while_held(clock: FakeClock) -> None:
+    collector, noted, before = Collector(clock), Collections(), gc.get_threshold()
+    gc.set_threshold(YOUNG, MIDDLE, OLD)
+    gc.callbacks.append(noted.note)
+    collector.hold()
+    try:
+        kept = [[number] for number in range(10 * YOUNG)]
+        assert noted.generations == []
+    finally:
+        collector.end()
+        kept = [[number] for number in range(10 * YOUNG)]
+        gc.callbacks.remove(noted.note)
+        gc.set_threshold(*before)
+    assert len(kept) == 10 * YOUNG
+    assert noted.generations, "it is left to the interpreter again"
+
+
 def test_nothing_is_collected_before_it_is_due(later: Later, collections: Collections) -> None:
     kept = [Knot() for _ in range(YOUNG // 4)]
     later.come()

@@ -11,6 +11,7 @@ import weakref
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import gateway.process
 from gateway.bootstrap import Gateway
 from gateway.config import Admin, AppEntry, Config, Server
 from gateway.core.app import App
@@ -27,7 +28,7 @@ class Knot:
 
 
 def run(folder: str, told: Connection) -> None:
-    """Serve; in another thread, make garbage until some of it is gone; tell which threads have collected."""
+    """Serve; in another thread, make garbage until some of it is gone; tell which have collected, and if any could before."""
     threads: set[str] = set()
     gone = threading.Event()
 
@@ -42,10 +43,18 @@ def run(folder: str, told: Connection) -> None:
         gc.callbacks.append(lambda phase, info: threads.add(threading.current_thread().name))
         threading.Thread(target=litter, name="litter").start()
 
+    is_held: list[bool] = []
+
+    class Observed(Gateway):
+        async def start(self) -> None:
+            await super().start()
+            is_held.append(not gc.isenabled())
+
+    gateway.process.Gateway = Observed  # type: ignore[attr-defined]
     server = Server(port=0, state_dir=folder, drain_s=0.0, shutdown_timeout_s=1.0)
     config = Config(server=server, admin=Admin(enabled=False), apps=(AppEntry(App("1", "key", "s"), ()),))
     code = serve(config, ready=ready)
-    told.send((code, threads - {"litter"}, "litter" in threads, gc.isenabled()))
+    told.send((code, threads - {"litter"}, "litter" in threads, gc.isenabled(), is_held))
 
 
 def test_while_it_runs_only_the_loops_thread_collects_garbage(tmp_path: Path) -> None:
@@ -56,7 +65,7 @@ def test_while_it_runs_only_the_loops_thread_collects_garbage(tmp_path: Path) ->
     there.close()
     try:
         assert here.poll(PATIENCE_S)
-        code, threads, has_litter_collected, is_left_to_the_interpreter = here.recv()
+        code, threads, has_litter_collected, is_left_to_the_interpreter, is_held = here.recv()
     finally:
         process.kill()
         process.join()
@@ -64,3 +73,4 @@ def test_while_it_runs_only_the_loops_thread_collects_garbage(tmp_path: Path) ->
     assert threads == {"MainThread"}
     assert not has_litter_collected
     assert is_left_to_the_interpreter
+    assert is_held == [True], "what a start makes is looked through again and again"
