@@ -165,7 +165,7 @@ class Gateway:
             self._pool.recall(endpoint.key, [attempt.settlement for attempt in attempts])
         await self._recorder.start()
         self._pool.wake(recovery.lanes)
-        self.node.recover(recovery.spans, server.recovery_linger_s)
+        waiting = self.node.recover(recovery.spans, server.recovery_linger_s)
         if config.admin.enabled:
             # While the books are being closed, which may take a while, it says that the gateway lives, and is starting.
             self._admin = self._make_admin(self.node, self.desk, self._recorder)
@@ -175,7 +175,8 @@ class Gateway:
                 await self._recorder.written()
             except OSError as error:
                 raise OSError(f"the books of the former life cannot be closed: {error}") from error
-            self.telemetry.note(logging.WARNING, "closed the books of a former life", spans=len(recovery.spans))
+            closed = len(recovery.spans) - waiting
+            self.telemetry.note(logging.WARNING, "closed the books of a former life", spans=closed, of_absent_apps=waiting)
         # Not before: for what they deliver meanwhile, the first client would wait.
         await self._pool.start()
         self.node.ticker.start(asyncio.get_running_loop().call_later)

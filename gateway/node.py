@@ -22,7 +22,7 @@ from gateway.core.admission import refusal
 from gateway.core.app import App
 from gateway.core.error import Code, RequestError
 from gateway.core.ident import Ids, socket_id
-from gateway.core.lifecycle import Instant, Lifecycle, Span, SpanClosed
+from gateway.core.lifecycle import Instant, Lifecycle, Span
 from gateway.core.newcomer import Newcomers
 from gateway.core.publication import Publication
 from gateway.core.session import Session
@@ -97,6 +97,9 @@ class Node:
         )
         self._is_starting = True
         self._is_draining = False
+        #: what a former life left open, of apps that are not there (yet)
+        self._left_open: dict[str, list[Span]] = {}
+        self._recovery_linger_s = 0.0
 
     # -- what the transport says -----------------------------------------------------------------------------------
 
@@ -237,18 +240,18 @@ class Node:
 
     # -- what bootstrap says ---------------------------------------------------------------------------------------
 
-    def recover(self, spans: Iterable[Span], linger_s: float) -> None:
-        """Close the books of this node's former life; to be called before the first connection is admitted."""
-        by_app: dict[str, list[Span]] = {}
+    def recover(self, spans: Iterable[Span], linger_s: float) -> int:
+        """Close the books of this node's former life; to be called before the first connection is admitted.
+
+        Those of an app that is not in the file stay open until `adopt` brings it back, in this life or another: then there
+        is somebody to be told. Returns how many spans these are.
+        """
+        self._recovery_linger_s = linger_s
         for span in spans:
-            by_app.setdefault(span.app_id, []).append(span)
-        now = self._now()
-        for app_id, left in by_app.items():
-            tenant = self._tenants.get(app_id)
-            if tenant is None:  # the app was taken out of the file: nobody is left to be told
-                self._recorder.record([SpanClosed(span.app_id, span.kind, span.key) for span in left])
-            else:
-                self._recorder.record(tenant.lifecycle.recover(left, now, linger_s))
+            self._left_open.setdefault(span.app_id, []).append(span)
+        for tenant in self._tenants.values():
+            self._close_books(tenant)
+        return sum(map(len, self._left_open.values()))
 
     def started(self) -> None:
         """Say that everything is in place: from now on the node is ready."""
@@ -295,7 +298,8 @@ class Node:
         for app in apps:
             tenant = self._tenants.get(app.id)
             if tenant is None:
-                self._tenants[app.id] = Tenant(app, self._lifecycle(app), self._offer_all)
+                tenant = self._tenants[app.id] = Tenant(app, self._lifecycle(app), self._offer_all)
+                self._close_books(tenant)
                 continue
             tenant.adopt(app)
             self._recorder.record(tenant.lifecycle.reconfigure(self._wanted(app), app.linger_s))
@@ -342,6 +346,11 @@ class Node:
     def connections(self) -> dict[str, int]:
         """Return how many connections each app has on this node."""
         return {app_id: len(tenant.lives) for app_id, tenant in self._tenants.items()}
+
+    def _close_books(self, tenant: Tenant) -> None:
+        if left := self._left_open.pop(tenant.app.id, None):
+            self._recorder.record(tenant.lifecycle.recover(left, self._now(), self._recovery_linger_s))
+            self.ticker.wake()
 
     def _lifecycle(self, app: App) -> Lifecycle:
         return Lifecycle(app.id, self._ids, wanted=self._wanted(app), linger_s=app.linger_s)

@@ -178,6 +178,18 @@ async def asked(port: int, path: str) -> int:
     return status
 
 
+async def test_what_a_crash_left_open_of_an_app_waits_in_the_store_until_it_is_in_the_file_again(tmp_path: Path) -> None:
+    both = configuration(tmp_path, entry(STAYS, "kept"), entry(GOES, "back"))
+    async with running(both) as gateway:
+        lost = [SpanOpened(Span(app.id, "connection", "1.1", f"spn_{app.id}", 1)) for app in (STAYS, GOES)]
+        await gateway._outbox.append(Commit(tuple(lost)))
+    async with running(configuration(tmp_path, entry(STAYS, "kept"))) as gateway:
+        assert await due(gateway, "1/kept") == 1
+    for _ in range(2):
+        async with running(both) as gateway:
+            assert (await due(gateway, "1/kept"), await due(gateway, "2/back")) == (1, 1)
+
+
 @pytest.mark.parametrize("hangs", ["backlog", "close"])
 async def test_an_outbox_that_does_not_answer_holds_up_no_shutdown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hangs: str

@@ -449,8 +449,7 @@ async def test_a_former_life_is_closed_before_anybody_comes() -> None:
     for commit in first.outbox.commits:
         spans += [record.span for record in commit.records if isinstance(record, SpanOpened)]
     await first.recorder.stop(1)
-    gone = Span("9009", "connection", "1.1", "spn_x", 1)
-    house.node.recover([*spans, gone], 30.0)
+    house.node.recover(spans, 30.0)
     house.node.started()
     events = await house.events()
     assert [event.kind for event in events] == ["channel.unsubscribed", "connection.closed"]
@@ -460,6 +459,25 @@ async def test_a_former_life_is_closed_before_anybody_comes() -> None:
     house.clock.move(60)
     house.node.tick()
     assert "channel.occupied" not in await house.kinds()
+    await house.recorder.stop(1)
+
+
+async def test_what_is_open_of_an_app_that_is_not_in_the_file_is_closed_once_it_is_there_again() -> None:
+    house = House()
+    await house.recorder.start()
+    left = [Span("2002", "connection", "1.1", "spn_1", 1), Span("2002", "channel", "orders", "spn_2", 1)]
+    assert house.node.recover([*left, Span("1001", "connection", "2.2", "spn_3", 1)], 30.0) == len(left)
+    house.node.started()
+    assert [event.app_id for event in await house.events()] == ["1001"]
+    apps = [APP, App("2002", "second", "s")]
+    house.recorder.router = Router([Endpoint(app.id, "all", "http://127.0.0.1:9/", ("s",)) for app in apps], "n", {})
+    house.node.adopt(apps)
+    house.node.adopt(apps)
+    (closed,) = await house.events()
+    assert (closed.app_id, closed.kind, closed.data["reason"]) == ("2002", "connection.closed", "gateway_lost")
+    house.clock.move(31)
+    house.node.tick()
+    assert await house.kinds() == ["channel.vacated"]
     await house.recorder.stop(1)
 
 
