@@ -308,8 +308,8 @@ class Ledger(Protocol):
     """
 
     async def feed(self, app_id: str, *, after: int, limit: int, kinds: frozenset[str] | None = None) -> Page:
-        """Return at most `limit` events of the app after the cursor; `kinds` None: all. The page's cursor also passes over
-        what the kinds left out."""
+        """Return at most `limit` events of the app after the cursor, fewer where they are large; `kinds` None: all. The page's
+        cursor also passes over what the kinds left out."""
         ...
 
     async def snapshot(self, app_id: str) -> Snapshot:
@@ -336,7 +336,10 @@ class Ledger(Protocol):
         ...
 
     async def dead(self, endpoint: str, *, after: int = 0, limit: int = 100) -> Sequence[tuple[int, DeadLetter]]:
-        """Return the endpoint's dead letters, oldest first, each with a number that grows, after number `after`."""
+        """Return the endpoint's dead letters, oldest first, each with a number that grows, after number `after`.
+
+        There may be fewer than `limit` although there are more, where they are large; none are returned only if there are none.
+        """
         ...
 
     async def count_dead(self, endpoint: str) -> int:

@@ -13,6 +13,7 @@ from gateway.core.error import RequestError
 from gateway.core.format import FORMATS
 from gateway.core.webhook import request
 from gateway.outbox import memory_ledger
+from gateway.ports import Page
 from tests.desk_kit import REFUSED_500, DeskKit, endpoint
 
 APP = "740213"
@@ -91,6 +92,20 @@ async def test_a_batch_that_waited_long_is_found_behind_all_that_came_later() ->
     assert sent is not None
     kit.clock.move(3600)
     await kit.happen(3_000)
+    assert await newest(kit) == expected(kit, sent)
+
+
+async def test_a_batch_of_events_so_large_that_a_page_holds_few_is_found_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    kit = kit_of("batch", concurrency=1)
+    await kit.happen(8)
+    sent = await attempt(kit, 0)
+    assert sent is not None
+    feed = kit.outbox.feed
+
+    async def narrow(app_id: str, *, after: int, limit: int, kinds: frozenset[str] | None = None) -> Page:
+        return await feed(app_id, after=after, limit=min(limit, 3), kinds=kinds)
+
+    monkeypatch.setattr(kit.outbox, "feed", narrow)
     assert await newest(kit) == expected(kit, sent)
 
 

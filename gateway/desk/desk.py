@@ -237,7 +237,8 @@ class Desk:
         examined = MOST_EXAMINED if selection.is_choosy else limit + 1
         page = await self._ledger.dead(key, after=after, limit=examined)
         letters: list[Answer] = []
-        has_more = len(page) == examined
+        # It may have been cut short for its size.
+        has_more = bool(page) and (len(page) == examined or bool(await self._ledger.dead(key, after=page[-1][0], limit=1)))
         for number, letter in page:
             if len(letters) == limit:
                 has_more = True

@@ -36,6 +36,9 @@ MOST_REPLAYED = 1_000
 #: Events or dead letters looked at in one step, whether they are meant or not: well under a second.
 MOST_EXAMINED = 2_000
 
+#: Bytes of envelopes after which those that were asked for by number are put into the lane, before the next ones are read.
+MOST_AT_ONCE = 32 << 20
+
 #: Milliseconds by which times along the ledger may be out of order, where a wall clock was set back.
 _SLACK_MS = 60_000
 
@@ -82,16 +85,22 @@ class Replay:
         """Send the dead letters with these numbers again, at most `MOST_REPLAYED`."""
         found: list[Delivery] = []
         missing = []
+        count = size = 0
         for number in sorted(set(numbers)):
             letters = await self._ledger.dead(endpoint, after=number - 1, limit=1)
             if letters and letters[0][0] == number:
                 found.append(letters[0][1].delivery)
+                count += 1
+                size += len(found[-1].envelope)
+                if size >= MOST_AT_ONCE:
+                    await self._put(app_id, endpoint, found)
+                    found, size = [], 0
             else:
                 missing.append(number)
-        if not found:
+        if not count:
             raise RequestError(404, "there are no dead letters with these numbers (any more)", "dead_letters")
         await self._put(app_id, endpoint, found)
-        return Replayed(len(found), missing=tuple(missing))
+        return Replayed(count, missing=tuple(missing))
 
     async def all_letters(self, app_id: str, endpoint: str, selection: Selection, limit: int, resume: str | None) -> Replayed:
         """Send again those dead letters that were there at the first step and are selected, oldest first."""

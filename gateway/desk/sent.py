@@ -106,12 +106,15 @@ class Sent:
         found: dict[int, Delivery] = {}
         size, examined = NEAR, 0
         while end > 0 and settled.first_sequence not in found and examined < _MOST_EXAMINED:
-            start = max(0, end - size)
-            page = await self._ledger.feed(app_id, after=start, limit=_MOST_EXAMINED)
-            events = [entry.event for entry in page.entries if entry.cursor <= end]
-            examined += max(1, len(events))
-            for sequence, event in (await self._sequences(settled, app_id, events)).items():
-                found[sequence] = router.render(settled.endpoint, event, sequence)
+            start = reached = max(0, end - size)
+            is_more = True
+            while is_more and reached < end:  # of large events a page holds few
+                page = await self._ledger.feed(app_id, after=reached, limit=_MOST_EXAMINED)
+                events = [entry.event for entry in page.entries if entry.cursor <= end]
+                examined += max(1, len(events))
+                for sequence, event in (await self._sequences(settled, app_id, events)).items():
+                    found[sequence] = router.render(settled.endpoint, event, sequence)
+                is_more, reached = page.cursor > reached, page.cursor
             end, size = start, size * 2
         held = [found[sequence] for sequence in sorted(found) if found[sequence].lane == settled.lane]
         if settled.first_sequence not in found or settled.last_sequence not in found:

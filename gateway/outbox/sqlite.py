@@ -16,6 +16,7 @@ from gateway.outbox.ahead import Ahead
 from gateway.outbox.behind import Behind
 from gateway.outbox.books import Lane
 from gateway.outbox.history import Calendar
+from gateway.outbox.portion import portion
 from gateway.outbox.query import QUERY
 from gateway.outbox.reader import Reader
 from gateway.outbox.row import dead_from, deliveries_from, key_of
@@ -26,13 +27,6 @@ from gateway.telemetry import gateway_log
 
 #: deliveries read at once where fewer are asked for: a reading costs as much as sixteen deliveries
 READ_AHEAD = 16
-
-#: Bytes read at once, unless a single delivery is longer: a batch of the largest events would else be more than fits into
-#: memory, and from a gigabyte on more than SQLite gives out.
-MOST_READ = 32 << 20
-
-#: what SQLite is made with: the longest text or blob there can be
-_MOST_LENGTH = 1_000_000_000
 
 #: deliveries given up in one transaction: about 10 ms, which is how long a commit may have to wait for it
 ABANDONED_AT_ONCE = 1_000
@@ -149,18 +143,14 @@ class SqliteOutbox(SqliteLedger):
     async def _read(self, lane: Lane, last: int, limit: int) -> tuple[Delivery, ...]:
         bounds = (key_of(lane.id, lane.cursor), key_of(lane.id, last))
 
-        def read(connection: sqlite3.Connection, limit: int = limit) -> tuple[Delivery, ...]:
-            is_free = 1 < limit < _ALL  # else it is bound to what it was, or cannot be shorter
-            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_READ if is_free else _MOST_LENGTH)
-            try:
-                rows, envelopes = connection.execute(QUERY["head"], (*bounds, limit)).fetchone()
-            except sqlite3.DataError:  # too long for one row
-                if not is_free:
-                    raise
-                return read(connection, max(1, min(limit, lane.tail - lane.cursor) // 4))
+        def read(connection: sqlite3.Connection, limit: int) -> tuple[Delivery, ...]:
+            rows, envelopes = connection.execute(QUERY["head"], (*bounds, limit)).fetchone()
             return deliveries_from(lane.endpoint, lane.lane, rows, envelopes or b"")
 
-        return await self._reader.ask(read)
+        if limit == _ALL:  # it is bound to what it was
+            return await self._reader.ask(lambda connection: read(connection, limit))
+        most = max(1, min(limit, lane.tail - lane.cursor))
+        return await self._reader.ask(lambda connection: portion(connection, most, partial(read, connection)))
 
     def is_full(self, app_id: str) -> bool:
         """Tell whether the file has reached its size, or could not be written last time; the same for every app."""
@@ -178,10 +168,12 @@ class SqliteOutbox(SqliteLedger):
     async def dead_letters(self, endpoint: str, limit: int = 100) -> Sequence[DeadLetter]:
         """Return the newest dead letters of the endpoint, oldest of them first."""
         self._demand_open()
-        rows, envelopes = await self._desk.ask(
-            lambda connection: connection.execute(QUERY["dead_letters"], (endpoint, limit)).fetchone()
-        )
-        return [letter for _, letter in dead_from(endpoint, rows, envelopes)]
+
+        def read(connection: sqlite3.Connection, limit: int) -> Sequence[DeadLetter]:
+            rows, envelopes = connection.execute(QUERY["dead_letters"], (endpoint, limit)).fetchone()
+            return [letter for _, letter in dead_from(endpoint, rows, envelopes)]
+
+        return await self._desk.ask(lambda connection: portion(connection, limit, partial(read, connection)))
 
     async def replay(self, endpoint: str, deliveries: Sequence[Delivery]) -> None:
         """Put deliveries into the replay lane, in one transaction: a thousand hold up others for some tens of ms."""

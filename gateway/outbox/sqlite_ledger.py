@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import orjson
 
 from gateway.core.delivery import State
+from gateway.outbox.portion import portion
 from gateway.outbox.query import QUERY
 from gateway.outbox.reader import Reader
 from gateway.outbox.row import (
@@ -35,7 +37,8 @@ T = TypeVar("T")
 class SqliteLedger:
     """Answers from the file, with a reader of its own: a large question delays no claim.
 
-    A page of some kinds looks at `LOOKED_AT` events at most: it may be short, or empty, although its cursor has moved.
+    A page of some kinds looks at `LOOKED_AT` events at most: it may be short, or empty, although its cursor has moved. One of
+    large events is short too; see `portion`.
     """
 
     def __init__(self, reader: Reader) -> None:
@@ -44,7 +47,7 @@ class SqliteLedger:
     async def feed(self, app_id: str, *, after: int, limit: int, kinds: frozenset[str] | None = None) -> Page:
         """Return a page; costs what it returns, or what the kinds leave out."""
 
-        def read(connection: sqlite3.Connection) -> Page:
+        def read(connection: sqlite3.Connection, limit: int) -> Page:
             if kinds is None:
                 row = connection.execute(QUERY["feed"], (app_id, after, limit)).fetchone()
             else:
@@ -55,7 +58,7 @@ class SqliteLedger:
             cursor = entries[-1].cursor if len(entries) == limit else last
             return Page(entries, after if cursor is None else cursor, forgotten or 0)
 
-        return await self._ask(read)
+        return await self._ask(lambda connection: portion(connection, limit, partial(read, connection)))
 
     async def snapshot(self, app_id: str) -> Snapshot:
         """Return what is open; one statement, so one moment."""
@@ -112,10 +115,10 @@ class SqliteLedger:
     async def dead(self, endpoint: str, *, after: int = 0, limit: int = 100) -> Sequence[tuple[int, DeadLetter]]:
         """Return a page of the dead letters."""
 
-        def read(connection: sqlite3.Connection) -> list[tuple[int, DeadLetter]]:
+        def read(connection: sqlite3.Connection, limit: int) -> list[tuple[int, DeadLetter]]:
             return dead_from(endpoint, *connection.execute(QUERY["dead_after"], (endpoint, limit, after)).fetchone())
 
-        return await self._ask(read)
+        return await self._ask(lambda connection: portion(connection, limit, partial(read, connection)))
 
     async def count_dead(self, endpoint: str) -> int:
         """Return how many dead letters there are, which is written down."""

@@ -16,7 +16,7 @@ import pytest
 from gateway.core.delivery import REPLAY_LANE, Delivery, State
 from gateway.core.lifecycle import SpanOpened
 from gateway.core.trace import Trace
-from gateway.outbox import books, checkpoint, history, sqlite, sqlite_ledger
+from gateway.outbox import books, checkpoint, history, portion, sqlite, sqlite_ledger
 from gateway.outbox.sqlite import SqliteOutbox
 from gateway.ports import Commit, Page, Past
 from tests.conformance.outbox_suite import ENDPOINT, OTHER, claimed, due, event, sequences, settled, span
@@ -276,7 +276,7 @@ async def test_a_backlog_longer_than_memory_is_claimed_whole_and_in_order(
 
 async def test_a_head_that_is_too_much_for_memory_is_claimed_shorter(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five hundred events of two megabytes, which pile up while a receiver is down, are more than SQLite gives out at once."""
-    monkeypatch.setattr(sqlite, "MOST_READ", 200_000)
+    monkeypatch.setattr(portion, "MOST_READ", 200_000)
     outbox = make(path)
     await outbox.open()
     sizes = [20_000] * 50 + [1_000_000] * 3 + [20_000] * 47
@@ -304,10 +304,44 @@ async def test_a_head_with_a_history_keeps_its_bounds_however_large_it_is(path: 
     )
     await outbox.settle(settled(await claimed(outbox, limit=40), State.DUE))
     await outbox.close()
-    monkeypatch.setattr(sqlite, "MOST_READ", 200_000)
+    monkeypatch.setattr(portion, "MOST_READ", 200_000)
     outbox = make(path)
     await outbox.open()
     assert sequences(await outbox.claim(ENDPOINT, 0, 500)) == list(range(1, 41))
+    await outbox.close()
+
+
+async def test_pages_of_large_events_and_dead_letters_are_as_long_as_fits_into_memory(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand of two megabytes are more than SQLite gives out at once."""
+    monkeypatch.setattr(portion, "MOST_READ", 200_000)
+    outbox = make(path)
+    await outbox.open()
+    sizes = [20_000] * 30 + [1_000_000] * 2 + [20_000] * 8
+    large = [dataclasses.replace(due(number), envelope=b"x" * size) for number, size in enumerate(sizes, 1)]
+    events = [dataclasses.replace(event(number), data={"data": "x" * size}) for number, size in enumerate(sizes, 1)]
+    await outbox.append(Commit(tuple(events), tuple(large)))
+    kept = await claimed(outbox, limit=1)
+    await outbox.settle(dataclasses.replace(settled(kept, State.DEAD), last_sequence=len(sizes), count=len(sizes)))
+    everything: list[frozenset[str] | None] = [None, frozenset({events[0].kind})]
+    for kinds in everything:
+        after, found = 0, []
+        while (page := await outbox.feed("1001", after=after, limit=1_000, kinds=kinds)).entries:
+            assert len(page.entries) < len(sizes)
+            found += [entry.event.id for entry in page.entries]
+            after = page.cursor
+        assert found == [one.id for one in events]
+    number, letters = 0, []
+    while some := await outbox.dead(ENDPOINT, after=number, limit=1_000):
+        assert len(some) < len(sizes)
+        letters += [letter.delivery for _, letter in some]
+        number = some[-1][0]
+    assert [(one.sequence, one.envelope) for one in letters] == [(one.sequence, one.envelope) for one in large]
+    newest = await outbox.dead_letters(ENDPOINT, limit=1_000)
+    assert [letter.delivery.sequence for letter in newest] == list(range(len(sizes) - len(newest) + 1, len(sizes) + 1))
+    assert newest
+    assert len((await outbox.snapshot("1001")).spans) == 0
     await outbox.close()
 
 
