@@ -30,6 +30,7 @@ from gateway.config import Config
 from gateway.core.error import RequestError
 from gateway.core.ident import Ids
 from gateway.core.newcomer import Newcomers
+from gateway.core.retry import told_by
 from gateway.core.webhook import Endpoint, Router
 from gateway.delivery.address import AddressRules
 from gateway.delivery.pool import Pool
@@ -160,8 +161,7 @@ class Gateway:
         self._site.take_back = self._entrance.front.take_back
         self._pool.configure(endpoints)
         for endpoint in endpoints:
-            # one for each lane, the replay lane, and the one that was answered 410
-            attempts = await self._outbox.attempts(endpoint.key, limit=endpoint.concurrency + 2)
+            attempts = await self._outbox.attempts(endpoint.key, limit=told_by(endpoint.concurrency))
             self._pool.recall(endpoint.key, [attempt.settlement for attempt in attempts])
         await self._recorder.start()
         self._pool.wake(recovery.lanes)

@@ -207,7 +207,11 @@ class Outbox(Protocol):
         ...
 
     async def settle(self, settlement: Settlement) -> None:
-        """Write what an attempt did; see `Settlement`. Settling what is no longer there changes nothing."""
+        """Write what an attempt did; see `Settlement`. Settling what is no longer there changes nothing.
+
+        One with `count` 0 is a note for the next start: it goes into the delivery log of a lane that has been in use, and
+        changes nothing else. An outbox that forgets may pass it over.
+        """
         ...
 
     async def settle_soon(self, settlement: Settlement) -> None:

@@ -15,10 +15,12 @@ import pytest
 from gateway.bootstrap import Gateway
 from gateway.config import Admin, AppEntry, Config, Log, Server, Tls
 from gateway.core.app import App
+from gateway.core.delivery import Outcome, Stage, State
 from gateway.core.endpoint import Endpoint
 from gateway.core.error import RequestError
 from gateway.core.lifecycle import Span, SpanOpened
 from gateway.core.publication import Publication
+from gateway.core.webhook import request
 from gateway.outbox.sqlite import SqliteOutbox
 from gateway.ports import Commit
 from gateway.recorder import Recorder
@@ -188,6 +190,31 @@ async def test_what_a_crash_left_open_of_an_app_waits_in_the_store_until_it_is_i
     for _ in range(2):
         async with running(both) as gateway:
             assert (await due(gateway, "1/kept"), await due(gateway, "2/back")) == (1, 1)
+
+
+async def test_an_endpoint_that_was_enabled_stays_so_at_the_next_start_even_if_nothing_was_sent_meanwhile(tmp_path: Path) -> None:
+    config = configuration(tmp_path, entry(STAYS, "kept"))
+    state = []
+    async with running(config) as gateway:
+        gateway._pool._lanes["1/kept"].disable("nothing is to be sent by itself")
+        await publish(gateway)
+        claim = await gateway._outbox.claim("1/kept", 0, 1)
+        assert claim is not None
+        made = request(config.apps[0].endpoints[0], claim.deliveries)
+        gone = Outcome(Stage.ANSWERED, 1.0, 410)
+        now_ms = claim.deliveries[0].at_ms
+        await gateway._outbox.settle(made.settlement(1, now_ms, now_ms, State.DEAD, gone, reason="gone"))
+    for is_enabling in (False, True, False):
+        async with running(config) as gateway:
+            state.append(gateway._pool.states()["1/kept"].state)
+            assert gateway.desk is not None
+            if is_enabling:
+                await gateway.desk.enable("1", "kept")
+            (shown,) = (await gateway.desk.deliveries("1", "kept", before=None, limit=10))["deliveries"]
+            assert (await gateway.desk.request("1", "kept", None))["number"] == shown["number"]
+            told = await gateway.desk.why("1", claim.deliveries[0].event_id)
+            assert [one["state"] for one in told["endpoints"][0]["deliveries"]] == ["dead"]
+    assert state == ["disabled", "disabled", "healthy"]
 
 
 @pytest.mark.parametrize("hangs", ["backlog", "close"])

@@ -278,13 +278,13 @@ async def test_an_unknown_endpoint_is_refused_with_the_nearest_names() -> None:
     with pytest.raises(RequestError, match=r"there are: backend, audit$"):
         await kit.desk.test(APP, "elsewhere")
     with pytest.raises(RequestError, match="the app has none"):
-        kit.desk.enable("1", "backend")
+        await kit.desk.enable("1", "backend")
 
 
 async def test_enable() -> None:
     kit = DeskKit(endpoint())
     kit.deliverer.health[KEY] = FakeHealth("disabled")
-    assert kit.desk.enable(APP, "backend") == {"name": "backend", "state": "healthy"}
+    assert await kit.desk.enable(APP, "backend") == {"name": "backend", "state": "healthy"}
 
 
 # -- why

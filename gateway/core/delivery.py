@@ -136,7 +136,7 @@ class Settlement:
     outcome: Outcome | None
     #: DUE: not before this time (Unix ms). DEAD: 0
     due_at_ms: int = 0
-    #: DEAD: `max_age`, `max_attempts`, `gone`, `too_large`, ...
+    #: DEAD: `max_age`, `max_attempts`, `gone`, `too_large`, ...; of a note (`count` 0), what it says
     reason: str = ""
 
 

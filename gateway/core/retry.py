@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from gateway.core.delivery import Outcome, Settlement
+from gateway.core.delivery import Outcome, Settlement, State
 
 #: No lane comes back sooner than this, whatever the policy and the dice say: at most twenty attempts a second and lane.
 FLOOR_S = 0.05
@@ -19,6 +19,9 @@ FLOOR_S = 0.05
 
 #: what a request is given up for that was answered 410; its endpoint is left alone from then on
 GONE = "gone"
+
+#: what is noted in the delivery log when an operator lets such an endpoint have webhooks again
+ENABLED = "enabled"
 
 #: after the answer 410 has come, a busy process may begin further requests for so long
 _STILL_BEGINNING_MS = 1_000
@@ -98,18 +101,30 @@ def decide(policy: RetryPolicy, *, attempts: int, age_s: float, outcome: Outcome
 def is_left_alone(settlements: Iterable[Settlement]) -> bool:
     """Tell, by an endpoint's latest settlements, the newest first, whether it answered 410 and was not enabled since.
 
-    As many are needed as it may have requests under way, and one more: those that were when it asked to be left alone have
-    ended after that, and say nothing. A request that began later is one that an operator has let it have.
+    `told_by` says how many are needed. Requests that were under way when it asked to be left alone have ended after that,
+    and say nothing. A request that began later is one that an operator has let it have.
     """
     began_ms = 0
     for settlement in settlements:
         outcome = settlement.outcome
+        if settlement.reason == ENABLED:
+            return False
         if outcome is None:
             continue  # given up without an attempt
         if settlement.reason == GONE:
             return began_ms <= settlement.at_ms + outcome.latency_ms + _STILL_BEGINNING_MS
         began_ms = max(began_ms, settlement.at_ms)
     return False
+
+
+def told_by(concurrency: int) -> int:
+    """Return how many of its latest settlements tell `is_left_alone`: one a lane, the replays' too, and the one that was 410."""
+    return concurrency + 2
+
+
+def enabled(endpoint: str, lane: int, now_ms: int) -> Settlement:
+    """Return the note that the endpoint may have webhooks again, for any of its lanes: it settles nothing."""
+    return Settlement(endpoint, lane, "", 0, 0, 0, 0, now_ms, now_ms, State.DUE, None, reason=ENABLED)
 
 
 def bound(policy: RetryPolicy, attempts: int) -> float:

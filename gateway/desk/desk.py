@@ -16,6 +16,7 @@ from gateway.core.endpoint import Endpoint, shown_url
 from gateway.core.error import RequestError
 from gateway.core.ident import Ids
 from gateway.core.lifecycle import LifecycleEvent, Record
+from gateway.core.retry import enabled, is_left_alone, told_by
 from gateway.core.webhook import Router, timestamp
 from gateway.desk import answer
 from gateway.desk.answer import Answer
@@ -215,7 +216,7 @@ class Desk:
     async def deliveries(self, app_id: str, name: str, *, before: int | None, limit: int) -> Answer:
         """Answer the endpoint's delivery log, newest first; `before` of the answer leads to the next page."""
         attempts = await self._ledger.attempts(self._key(app_id, name), before=before, limit=limit)
-        told: Answer = {"deliveries": list(map(answer.attempt, attempts))}
+        told: Answer = {"deliveries": [answer.attempt(made) for made in attempts if made.settlement.count]}
         if len(attempts) == limit:
             told["before"] = attempts[-1].number
         return told
@@ -223,7 +224,9 @@ class Desk:
     async def request(self, app_id: str, name: str, number: int | None) -> Answer:
         """Answer an attempt of the delivery log (None: the newest) with what it sent; see `sent`."""
         key = self._key(app_id, name)
-        attempts = await self._ledger.attempts(key, before=None if number is None else number + 1, limit=1)
+        # There may be a note before it.
+        noted = await self._ledger.attempts(key, before=None if number is None else number + 1, limit=2)
+        attempts = [made for made in noted if made.settlement.count]
         if not attempts or number not in (None, attempts[0].number):
             which = "attempt" if number is None else f"attempt {number}"
             raise RequestError(404, f"the delivery log of this endpoint has no {which} (any more)", "number")
@@ -302,9 +305,12 @@ class Desk:
         self._telemetry.note(logging.INFO, "webhook test", endpoint=key, status=back.status, error=back.error or None)
         return {"ok": back.is_success, "event_id": event_id, **answer.outcome(back)}
 
-    def enable(self, app_id: str, name: str) -> Answer:
-        """Let an endpoint that answered 410 have webhooks again; harmless to one that did not."""
+    async def enable(self, app_id: str, name: str) -> Answer:
+        """Let an endpoint that answered 410 have webhooks again, also after the next start; harmless to one that did not."""
         key = self._key(app_id, name)
+        made = await self._ledger.attempts(key, limit=told_by(self._router().endpoints[key].concurrency))
+        if is_left_alone(one.settlement for one in made):
+            await self._outbox.settle(enabled(key, made[0].settlement.lane, self._clock.epoch_ms()))
         self._deliverer.enable(key)
         return {"name": name, "state": self._deliverer.states()[key].state}
 

@@ -121,7 +121,7 @@ async def test(call: Call) -> Answer:
 
 async def enable(call: Call) -> Answer:
     """Let an endpoint that answered 410 have webhooks again."""
-    return call.desk.enable(call.app.id, call.name)
+    return await call.desk.enable(call.app.id, call.name)
 
 
 async def replay(call: Call) -> Answer:

@@ -197,6 +197,11 @@ class Books:
             lane = changed.get(name) or self._lanes.get(name)
             if lane is None:
                 continue
+            if not settlement.count:
+                # Behind all that was attempted, and about none of it: the look-up of a sequence's attempts passes it over.
+                reached = max(lane.cursor, lane.pinned)
+                attempt_rows.append([lane.id, reached + 1, reached, settlement.at_ms, settlement_row(settlement)])
+                continue
             last = min(settlement.last_sequence, lane.tail)
             if last <= lane.cursor:
                 continue

@@ -17,6 +17,7 @@ from gateway.core.retry import (
     Suspend,
     bound,
     decide,
+    enabled,
     is_left_alone,
     parse_retry_after,
 )
@@ -171,6 +172,9 @@ def settled(at_ms: int, status: int | None, lane: int = 0) -> Settlement:
         ([settled(900_000, None)], True),
         ([settled(130_000, 200), settled(99_000, 200)], False),
         ([settled(99_000, 200), settled(130_000, 200)], False),
+        ([enabled("1001/a", 0, 100_001)], False),
+        ([settled(99_000, 200), enabled("1001/a", 0, 100_001)], False),
+        ([settled(120_000, 410), enabled("1001/a", 0, 100_001)], True),
     ],
 )
 def test_whoever_answered_410_is_left_alone_until_a_request_that_began_later(since: list[Settlement], expected: bool) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from gateway.core.delivery import REPLAY_LANE, Delivery, State
 from gateway.core.lifecycle import SpanOpened
+from gateway.core.retry import enabled
 from gateway.core.trace import Trace
 from gateway.outbox import books, checkpoint, history, portion, sqlite, sqlite_ledger
 from gateway.outbox.sqlite import SqliteOutbox
@@ -343,6 +344,27 @@ async def test_pages_of_large_events_and_dead_letters_are_as_long_as_fits_into_m
     assert newest
     assert len((await outbox.snapshot("1001")).spans) == 0
     await outbox.close()
+
+
+async def test_a_note_is_in_the_delivery_log_and_in_no_trace(outbox: SqliteOutbox) -> None:
+    await outbox.append(Commit(tuple(event(number) for number in (1, 2, 3)), (due(1), due(2), due(3))))
+    note = enabled(ENDPOINT, 0, NOW_MS)
+    await outbox.settle(note)
+    await outbox.settle(settled(await claimed(outbox, limit=1), State.DELIVERED))
+    await outbox.settle(note)
+    await outbox.settle(settled(await claimed(outbox, limit=2), State.DUE))
+    await outbox.settle(note)
+    assert (await claimed(outbox, limit=9)).attempts == 1
+    await outbox.settle(settled(await claimed(outbox, limit=2), State.DELIVERED))
+    await outbox.settle(note)
+    expected = [[State.DELIVERED], [State.DUE, State.DELIVERED], [State.DUE, State.DELIVERED]]
+    for number, states in enumerate(expected, 1):
+        (trace,) = await outbox.trace("1001", event(number).id)
+        assert trace.state == "delivered"
+        assert [made.settlement.state for made in trace.attempts] == states
+    log = [made.settlement for made in reversed(await outbox.attempts(ENDPOINT))]
+    assert [one.count for one in log] == [0, 1, 0, 2, 0, 2, 0]
+    assert [one for one in log if not one.count] == [note] * 4
 
 
 # -- a write that was said to have failed
