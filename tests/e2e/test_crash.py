@@ -49,6 +49,8 @@ async def test_clients_that_come_back_after_a_crash_have_not_been_away(
     assert await departing(gateway.port) == [("presence-room", None), ("presence-room", "goes"), ("presence-room", "stays")]
     again = await connect(gateway)
     await again.join("presence-room", "stays")
+    # A client is answered before it is written down; who is told of it is so after.
+    await receiver.wait_for("channel.subscribed", count=3)
     # However long that has taken, it was within the linger.
     assert await departing(gateway.port) == [("presence-room", "goes")]
     gateway.kill()
