@@ -1,7 +1,8 @@
 """One write per connection and turn of the event loop: who has something to write, and the writing of it.
 
 What is offered to a connection within one turn is written with one system call at the end of the turn, since the call, not
-the bytes, is what sending costs. No timer is involved: an idle gateway loses no time by it.
+the bytes, is what sending costs. Before that the loop looks at the sockets once more, without waiting: of publishes that were
+sent together the first is often found alone. No timer is involved: an idle gateway loses a few microseconds by it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class Turn(list["Line"]):
         self._written = written
 
     def begin(self) -> None:
-        """Write what they have when this turn is over."""
+        """Write what they have when this turn is over, and what has come meanwhile was worked off."""
+        self._loop.call_soon(self._look_again)
+
+    def _look_again(self) -> None:
         self._loop.call_soon(self._write)
 
     def _write(self) -> None:

@@ -312,3 +312,9 @@ def tls_contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pem)
     return server, ssl.create_default_context(cafile=str(pem))
+
+
+async def turn_is_over() -> None:
+    """Return when what was offered in this turn of the loop has been written: it looks at the sockets once more before."""
+    for _ in range(2):
+        await asyncio.sleep(0)

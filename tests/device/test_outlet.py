@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 import gateway
 from gateway.core import frame
-from tests.device.front_kit import LIMIT, FakeNode
+from tests.device.front_kit import LIMIT, FakeNode, turn_is_over
 from tests.e2e.absent import lacking
 from tests.patience import LONG_S
 
@@ -516,7 +516,7 @@ class Ears:
                 await asyncio.sleep(0)
                 self.hear(number, 1 << 20)
                 turns -= 1
-        await asyncio.sleep(0)
+        await turn_is_over()
         for number in range(len(self.lines)):
             self.hear(number, 1 << 20)
         for connection in self.connections.values():
@@ -555,7 +555,7 @@ def test_whatever_happens_everybody_hears_what_is_for_him_in_order(
             if what == "offer":
                 ears.offer(bytes([65 + number % 26]) * how[0], how[1])
             elif what == "turn":
-                await asyncio.sleep(0)
+                await turn_is_over()
             else:
                 getattr(ears, what)(*how)
         await ears.end()
@@ -577,22 +577,22 @@ def test_the_way_is_straight_only_while_nothing_waits_and_nothing_ends(
             with ExitStack() as stack:
                 ears = Ears(transport(name), [4_096, 4_096], stack)
                 await ears.open()
-                await asyncio.sleep(0)
+                await turn_is_over()
                 slow, other = ears.connections.values()
                 assert min(slow._descriptor, other._descriptor) >= 0
                 ears.offer(b"x" * 100_000, 1)
-                await asyncio.sleep(0)
+                await turn_is_over()
                 assert slow._descriptor == INDIRECT
                 assert slow.transport.get_write_buffer_size() > 0
                 # Now the socket takes more, but the transport has not written what it keeps.
                 ears.hear(0, 1 << 20)
                 ears.offer(b"not to overtake", None)
-                await asyncio.sleep(0)
+                await turn_is_over()
                 while slow.transport.get_write_buffer_size():
                     ears.hear(0, 1 << 20)
-                    await asyncio.sleep(0)
+                    await turn_is_over()
                 ears.offer(b"again", None)
-                await asyncio.sleep(0)
+                await turn_is_over()
                 assert slow._descriptor >= 0
                 ears.close(0)
                 ears.abort(1)
