@@ -183,7 +183,10 @@ def test_idle_connections_are_held_and_their_liveness_told(
     figures = answers[0].figures
     assert (figures["connections"], figures["processes"]) == (30, int(by != "one gateway") + 1)
     assert figures["pings_per_s"] == pytest.approx(30 / 1.5, rel=0.4)
-    assert 0 < figures["share_percent"] < figures["measured_share_percent"]
+    # Of so few the pings are less than what the idle gateway's own time varies by, so they may seem to cost nothing.
+    by_default = figures["idle_share_percent"] + figures["ping_us"] / 1e4 * 30 / liveness.DEFAULT_S
+    assert figures["share_percent"] == pytest.approx(by_default)
+    assert by_default > 0
     assert capfd.readouterr().out.startswith(f"30 idle connections held by {by} (")
 
 
