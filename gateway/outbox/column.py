@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from typing import TypeVar
 
 import orjson
 
@@ -21,6 +22,8 @@ _TIME, _PLACE, _CLASS = 10**15, 10**10, 10**5
 
 Parameters = dict[str, object]
 
+Kind = TypeVar("Kind")
+
 
 def of_events(first: int, events: Sequence[LifecycleEvent], caused: Mapping[str, list[int]]) -> Parameters:
     """Return what `add_events` needs to enter events with numbers from `first` on; empty if there are none.
@@ -31,8 +34,7 @@ def of_events(first: int, events: Sequence[LifecycleEvent], caused: Mapping[str,
         return {}
     ids = [event.id.encode() for event in events]
     entries = [orjson.dumps(_told(event), default=plain) for event in events]
-    kinds = [(event.app_id, event.kind) for event in events]
-    classes = {kind: number for number, kind in enumerate(dict.fromkeys(kinds), _CLASS)}
+    classes, column = _classified([(event.app_id, event.kind) for event in events])
     return {
         "first_event": first,
         "event_caused": packed([caused.get(event.id) for event in events]),
@@ -41,7 +43,7 @@ def of_events(first: int, events: Sequence[LifecycleEvent], caused: Mapping[str,
         "entries": b"".join(entries),
         "entry_places": _places(entries),
         "event_times": _numbers([event.at_ms + _TIME for event in events], _TIME),
-        "event_classes": _numbers([classes[kind] for kind in kinds], _CLASS),
+        "event_classes": column,
         "event_apps": packed([app_id for app_id, _ in classes]),
         "event_kinds": packed([kind for _, kind in classes]),
     }
@@ -53,8 +55,7 @@ def of_deliveries(keys: Sequence[int], deliveries: Sequence[Delivery]) -> Parame
         return {}
     ids = [delivery.event_id.encode() for delivery in deliveries]
     envelopes = [delivery.envelope for delivery in deliveries]
-    kinds = [delivery.kind for delivery in deliveries]
-    classes = {kind: number for number, kind in enumerate(dict.fromkeys(kinds), _CLASS)}
+    classes, column = _classified([delivery.kind for delivery in deliveries])
     return {
         "delivery_keys": packed(keys),
         "delivery_ids": b"".join(ids),
@@ -62,8 +63,8 @@ def of_deliveries(keys: Sequence[int], deliveries: Sequence[Delivery]) -> Parame
         "envelopes": b"".join(envelopes),
         "envelope_places": _places(envelopes),
         "delivery_times": _numbers([delivery.at_ms + _TIME for delivery in deliveries], _TIME),
-        "delivery_classes": _numbers([classes[kind] for kind in kinds], _CLASS),
-        "delivery_kinds": packed([*classes]),
+        "delivery_classes": column,
+        "delivery_kinds": packed(classes),
     }
 
 
@@ -83,6 +84,12 @@ def _told(event: LifecycleEvent) -> list[object]:
     if event.trace is None:
         return [event.subject, event.channel, event.name, event.data]
     return [event.subject, event.channel, event.name, event.data, [*event.trace]]
+
+
+def _classified(kinds: Sequence[Kind]) -> tuple[list[Kind], bytes]:
+    """Return which kinds there are, and a column with the number of each one's among them."""
+    numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds), _CLASS)}
+    return [*numbers], _numbers([numbers[kind] for kind in kinds], _CLASS)
 
 
 def _places(texts: Iterable[bytes]) -> bytes:
